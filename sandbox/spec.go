@@ -1,0 +1,121 @@
+package sandbox
+
+import (
+	"io"
+	"io/fs"
+	"os"
+)
+
+// A Spec says everything about one sandbox: what it stands on, what is mounted
+// where, and what is done inside, in order. It is plain data and is not
+// changed by Run.
+type Spec struct {
+	Layers []string // lower directories, lowest first; absolute; may be empty
+	Upper  string   // takes the changes; on the same file system as Work
+	Work   string   // empty directory for overlayfs
+	Mounts []Mount  // in order; a destination below an earlier one is mounted inside it
+
+	Hostname string  // "" leaves "raptor"
+	Network  Network // the host's, or none
+
+	// Build makes this a build step: nothing that raptor or its user lent to
+	// the sandbox stays in Upper, installing packages starts no service, and
+	// after the last action Upper is sealed: it then holds just what changed,
+	// in overlayfs's form, with whiteouts instead of opaque marks and without
+	// overlayfs's private attributes.
+	Build bool
+
+	Actions []Action
+}
+
+// Network says which network a sandbox sees.
+type Network int
+
+const (
+	HostNetwork Network = iota
+	NoNetwork           // loopback alone
+)
+
+// A Mount brings something of the outside into the sandbox. Exactly one of
+// Source, Overlay and Dirs is used.
+type Mount struct {
+	Dest     string // absolute, inside; made when missing
+	ReadOnly bool
+
+	Source  string   // a directory or file to bind
+	Overlay []string // layers to show as their sum, lowest first; always read-only
+
+	Dirs  []Dir  // directories shown side by side below Dest; always read-only
+	Index []byte // with Dirs: the content of Dest/raptor.json
+}
+
+// A Dir is one entry of Mount.Dirs.
+type Dir struct{ Name, Source string }
+
+// An Action is one thing done inside: *Run, *Mkdir, *Write or *Copy.
+type Action interface{ action() }
+
+type (
+	// Run executes a program and waits for it.
+	Run struct {
+		Args []string
+		Env  []string // the whole environment
+		Dir  string   // "" is "/"
+	}
+	// Mkdir makes a directory. Without Parents an existing one is an error.
+	Mkdir struct {
+		Dest    string
+		Parents bool
+		Mode    fs.FileMode // permission bits as in chmod(2)
+		Owner   string      // "user", "user:", "user:group", ":group", ids or names; "" is root
+	}
+	// Write makes or replaces a file.
+	Write struct {
+		Dest  string
+		Data  []byte
+		Mode  fs.FileMode
+		Owner string
+	}
+	// Copy copies files and directories of the host. A directory's contents
+	// are copied. Dest names a directory when it ends in "/" or is one.
+	Copy struct {
+		Sources []CopySource
+		Dest    string
+		Mode    *fs.FileMode // nil: as in the source
+		Owner   string
+	}
+)
+
+// A CopySource is one source of a Copy on the host. Ignore, when set, leaves
+// out the entries below a directory for which it returns true.
+type CopySource struct {
+	Path   string
+	Ignore func(rel string, dir bool) bool
+}
+
+func (*Run) action()   {}
+func (*Mkdir) action() {}
+func (*Write) action() {}
+func (*Copy) action()  {}
+
+// Relative destinations of Mkdir, Write and Copy are taken from "/": the
+// caller has joined them to the working directory.
+
+// Streams are the standard streams of the programs that run inside.
+type Streams struct {
+	Stdin  *os.File  // nil: empty
+	Stdout io.Writer // an *os.File is handed over as it is when PassFiles is set; else a pipe
+	Stderr io.Writer
+
+	// Terminal, when set, is the user's terminal: the last Run gets a
+	// terminal of its own inside, joined to it (raw mode, size changes,
+	// signals), in place of the three streams.
+	Terminal *os.File
+
+	// PassFiles hands Stdin, Stdout and Stderr over as they are, so that a
+	// container in a pipeline reads and writes its user's own files.
+	PassFiles bool
+
+	// Started is called as each action begins. May be nil.
+	Started func(action int)
+}
