@@ -1,0 +1,75 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Build is a layer, or the changes of a container, under construction. It
+// belongs to the process that holds the lock of its name.
+type Build struct {
+	Upper string // to be filled
+	Work  string // overlayfs's own, on the same file system
+
+	store *Store
+	name  string
+}
+
+// Begin makes an empty build directory for name, whose lock the caller holds,
+// and removes what an earlier, interrupted one left there.
+func (s *Store) Begin(name string) (*Build, error) {
+	dir := s.private("build", name)
+	if err := removeAll(dir); err != nil {
+		return nil, fmt.Errorf("begin %s: %w", name, err)
+	}
+	b := &Build{Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), store: s, name: name}
+	for _, d := range []string{b.Upper, b.Work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("begin %s: %w", name, err)
+		}
+	}
+	return b, nil
+}
+
+// Discard removes the build directory. After Publish it does nothing.
+func (b *Build) Discard() error { return removeAll(filepath.Dir(b.Upper)) }
+
+// Publish makes the layer durable, writes its record and lets it appear under
+// its name, in this order. A damaged layer in its place is replaced.
+func (b *Build) Publish(r *Layer) error {
+	r.Name, r.Made = b.name, time.Now().UTC()
+	if err := syncFS(b.Upper); err != nil {
+		return fmt.Errorf("publish %s: %w", b.name, err)
+	}
+	if err := writeRecord(b.store.private("layers", b.name+".json"), r); err != nil {
+		return fmt.Errorf("publish %s: %w", b.name, err)
+	}
+	if err := b.appear(); err != nil {
+		return fmt.Errorf("publish %s: %w", b.name, err)
+	}
+	if err := syncDir(b.store.dir); err != nil {
+		return fmt.Errorf("publish %s: %w", b.name, err)
+	}
+	return b.Discard()
+}
+
+// appear renames the finished tree to its name. What stands there is not the
+// layer (its lock is ours and it was a miss): it changes places with the new
+// tree, and is removed with the build directory.
+func (b *Build) appear() error {
+	path := b.store.Path(b.name)
+	err := unix.Renameat2(unix.AT_FDCWD, b.Upper, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EEXIST) {
+		err = unix.Renameat2(unix.AT_FDCWD, b.Upper, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "rename", Path: path, Err: err}
+	}
+	return nil
+}

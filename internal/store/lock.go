@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Lock is held on a name until Unlock, or until the process ends, however it
+// ends.
+type Lock struct{ file *os.File }
+
+// Unlock gives the lock back.
+func (l *Lock) Unlock() { l.file.Close() }
+
+// Lock takes the lock on a name. When another process holds it, waiting is
+// called once with who that is ("process 4711"), and Lock waits until it is
+// free or ctx ends.
+func (s *Store) Lock(ctx context.Context, name string, waiting func(holder string)) (*Lock, error) {
+	lock, err := s.tryLock(name)
+	if lock != nil || err != nil {
+		return lock, err
+	}
+	file, err := s.openLock(name)
+	if err != nil {
+		return nil, err
+	}
+	if waiting != nil {
+		waiting(holder(file))
+	}
+	// flock(2) cannot be given up: on interruption the waiting thread is left
+	// behind, and closes the file if it ever gets the lock.
+	got := make(chan error, 1)
+	go func() { got <- flock(file, unix.LOCK_EX) }()
+	select {
+	case err := <-got:
+		if err != nil {
+			file.Close()
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		sign(file)
+		return &Lock{file}, nil
+	case <-ctx.Done():
+		go func() { <-got; file.Close() }()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// tryLock is nil, nil when the lock is held by another.
+func (s *Store) tryLock(name string) (*Lock, error) {
+	file, err := s.openLock(name)
+	if err != nil {
+		return nil, err
+	}
+	switch err := flock(file, unix.LOCK_EX|unix.LOCK_NB); {
+	case err == nil:
+		sign(file)
+		return &Lock{file}, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		file.Close()
+		return nil, nil
+	default:
+		file.Close()
+		return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+}
+
+func (s *Store) openLock(name string) (*os.File, error) {
+	file, err := os.OpenFile(s.private("locks", name+".lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	return file, nil
+}
+
+func flock(file *os.File, how int) error {
+	for {
+		err := unix.Flock(int(file.Fd()), how)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// sign writes who holds the lock, for those who wait; that it may be missing
+// or stale does no harm.
+func sign(file *os.File) {
+	if file.Truncate(0) == nil {
+		fmt.Fprintf(file, "process %d\n", os.Getpid())
+	}
+}
+
+func holder(file *os.File) string {
+	text := make([]byte, 64)
+	n, _ := file.ReadAt(text, 0)
+	if who := strings.TrimSpace(string(text[:n])); who != "" {
+		return who
+	}
+	return "another process"
+}

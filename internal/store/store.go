@@ -1,0 +1,178 @@
+// Package store keeps finished layers and the records of jobs on disk: a
+// directory per layer, published whole or not at all, and beside them what
+// was written down about it.
+//
+// It does not know what a layer is made of: keys are strings of hex digits,
+// and what a record explains is labelled text. Several processes may share a
+// store; each layer and job is locked, by the kernel, while it is made.
+//
+//	layers/
+//	  base-AB1DD71BFD07718B/      a finished layer: exactly what it adds or changes
+//	  .raptor/
+//	    layers/base-AB1D….json    its record: the full key, what that was made from, …
+//	    jobs/iso.json             the record of a job's last success
+//	    logs/base-AB1D….log       what its programs printed
+//	    locks/base-AB1D….lock     held (flock) while it is made
+//	    build/base-AB1D…/         where it is made: upper/ and work/
+//
+// The life of a layer: Lock its directory's name, look it up with Layer, and if
+// it is missing Begin a Build, fill Build.Upper, and Publish it. The rename in
+// Publish is the moment from which the layer exists.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Version is the layout of a store. A store of another version is refused.
+const Version = "1"
+
+const private = ".raptor"
+
+// A Store is a directory of layers. It is safe for concurrent use, also by
+// several processes.
+type Store struct {
+	dir string
+}
+
+// Open opens the store in dir, making it when it is missing, and removes what
+// builds that were killed have left behind.
+func Open(dir string) (*Store, error) {
+	s := &Store{dir: dir}
+	// Layers hold setuid programs that builds made: nobody else may reach them.
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	for _, sub := range []string{"layers", "jobs", "logs", "locks", "build"} {
+		if err := os.MkdirAll(s.private(sub), 0o755); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	if err := s.checkVersion(); err != nil {
+		return nil, err
+	}
+	return s, s.sweep()
+}
+
+// Existing is Open for those who only look: it makes and removes nothing. A
+// store that does not exist is empty.
+func Existing(dir string) *Store { return &Store{dir: dir} }
+
+// Path is the directory of a layer, whether it exists or not. Name is the
+// layer's name and the first digits of its key, joined by "-".
+func (s *Store) Path(name string) string { return filepath.Join(s.dir, name) }
+
+// LogPath is the file that the output of a step is kept in.
+func (s *Store) LogPath(name string) string { return s.private("logs", name+".log") }
+
+// Remembered is the file in which the engine remembers digests of sources.
+func (s *Store) Remembered() string { return s.private("digests.json") }
+
+func (s *Store) private(elem ...string) string {
+	return filepath.Join(append([]string{s.dir, private}, elem...)...)
+}
+
+func (s *Store) checkVersion() error {
+	file := s.private("version")
+	text, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return writeFile(file, []byte(Version+"\n"))
+	case err != nil:
+		return fmt.Errorf("open store: %w", err)
+	case string(text) != Version+"\n":
+		return fmt.Errorf("open store %s: it has layout %q, this raptor writes %q; use another store, or remove it", s.dir, text, Version)
+	}
+	return nil
+}
+
+// sweep removes build directories whose maker is gone: their lock is free.
+func (s *Store) sweep() error {
+	entries, err := os.ReadDir(s.private("build"))
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	for _, e := range entries {
+		lock, err := s.tryLock(e.Name())
+		if err != nil || lock == nil {
+			continue // somebody is at work there
+		}
+		err = removeAll(s.private("build", e.Name()))
+		lock.Unlock()
+		if err != nil {
+			return fmt.Errorf("remove leftover of an interrupted build: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeAll is os.RemoveAll for trees whose directories may lack the
+// permission bits that an ordinary user needs to empty them.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if d != nil && d.IsDir() {
+				os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+		err = os.RemoveAll(dir)
+	}
+	return err
+}
+
+// writeFile replaces a file so that it is the old one or the whole new one,
+// whatever happens.
+func writeFile(file string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it is renamed
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	return err
+}
+
+// syncFS makes everything below the file system of dir durable.
+func syncFS(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return &fs.PathError{Op: "syncfs", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
