@@ -52,12 +52,12 @@ type Mount struct {
 // A Dir is one entry of Mount.Dirs.
 type Dir struct{ Name, Source string }
 
-// An Action is one thing done inside: *Run, *Mkdir, *Write or *Copy.
+// An Action is one thing done inside: *Exec, *Mkdir, *Write or *Copy.
 type Action interface{ action() }
 
 type (
-	// Run executes a program and waits for it.
-	Run struct {
+	// Exec executes a program and waits for it.
+	Exec struct {
 		Args []string
 		Env  []string // the whole environment
 		Dir  string   // "" is "/"
@@ -93,7 +93,7 @@ type CopySource struct {
 	Ignore func(rel string, dir bool) bool
 }
 
-func (*Run) action()   {}
+func (*Exec) action()  {}
 func (*Mkdir) action() {}
 func (*Write) action() {}
 func (*Copy) action()  {}
@@ -116,6 +116,15 @@ type Streams struct {
 	// container in a pipeline reads and writes its user's own files.
 	PassFiles bool
 
+	// Signals are handed on to the program that runs. May be nil.
+	Signals <-chan os.Signal
+
 	// Started is called as each action begins. May be nil.
 	Started func(action int)
+}
+
+// A Result is what a build step left.
+type Result struct {
+	Entries int64 // files, directories and deletions in the sealed layer
+	Bytes   int64 // in files
 }

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/wire"
+)
+
+// seal turns the upper directory into a finished layer. Nothing runs any more.
+//
+// Overlayfs hides what is below a directory that was made anew by an "opaque"
+// attribute in a namespace that an ordinary process cannot read, and leaves
+// other attributes that mean something to this mount alone. A finished layer
+// has neither: what an opaque directory hides is deleted name by name, with the
+// same device nodes 0/0 that overlayfs itself makes for deleted files. So a
+// layer says everything in its directory entries, and can be packed by anybody.
+func (a *agent) seal(done *wire.Event) *opError {
+	for i := len(a.mounted) - 1; i >= 0; i-- {
+		unix.Unmount(a.mounted[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	if err := a.removeStubs(); err != nil {
+		return err
+	}
+	a.forgetCopied()
+	if run, err := unix.Openat(a.upper, "run", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+		err = empty(run)
+		unix.Close(run)
+		if err != nil {
+			return &opError{"empty", "/run", err}
+		}
+	}
+	s := &sealer{agent: a, done: done, seen: map[inode]bool{}}
+	return s.directory(a.upper, "", false)
+}
+
+// empty removes all in a directory.
+func empty(dir int) error {
+	names, err := list(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		err := unix.Unlinkat(dir, name, 0)
+		if err == unix.EISDIR {
+			var sub int
+			if sub, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+				return err
+			}
+			err = empty(sub)
+			unix.Close(sub)
+			if err == nil {
+				err = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type sealer struct {
+	*agent
+	done *wire.Event
+	seen map[inode]bool // files with several names that are counted
+}
+
+// directory seals an open directory of the layer and all below it. In an opaque
+// directory all those below hide what the lower layers have there, too.
+func (s *sealer) directory(fd int, path string, opaque bool) *opError {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &opError{"stat", path, err}
+	}
+	names, err := list(fd)
+	if err != nil {
+		return &opError{"read", path, err}
+	}
+	if s.strip(fd) {
+		opaque = true
+	}
+	if opaque {
+		if err := s.whiteouts(fd, path, names); err != nil {
+			return err
+		}
+		setTimes(fd, &st)
+	}
+	for _, name := range names {
+		if err := s.entry(fd, name, join(path, name), opaque); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sealer) entry(dir int, name, path string, opaque bool) *opError {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &opError{"stat", path, err}
+	}
+	s.done.Entries++
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &opError{"open", path, err}
+		}
+		defer unix.Close(fd)
+		return s.directory(fd, path, opaque)
+	case unix.S_IFREG:
+		id := inode{st.Dev, st.Ino}
+		if st.Nlink == 1 || !s.seen[id] {
+			s.done.Bytes += st.Size
+		}
+		if st.Nlink > 1 {
+			if s.seen[id] {
+				return nil
+			}
+			s.seen[id] = true
+		}
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &opError{"open", path, err}
+		}
+		s.strip(fd)
+		unix.Close(fd)
+	default:
+		s.stripLink(dir, name)
+	}
+	return nil
+}
+
+// stripLink is strip for what cannot be opened without side effects.
+func (s *sealer) stripLink(dir int, name string) {
+	if unix.Fchdir(dir) != nil {
+		return
+	}
+	buf := make([]byte, 1024)
+	n, err := unix.Llistxattr(name, buf)
+	if err != nil {
+		return
+	}
+	for attr := range strings.SplitSeq(string(buf[:n]), "\x00") {
+		if strings.HasPrefix(attr, "trusted.overlay.") {
+			unix.Lremovexattr(name, attr)
+		}
+	}
+}
+
+// strip removes overlayfs's own attributes from an open file or directory, and
+// tells whether it was marked opaque.
+func (s *sealer) strip(fd int) (opaque bool) {
+	for _, name := range xattrs(fd) {
+		if !strings.HasPrefix(name, "trusted.overlay.") && !strings.HasPrefix(name, "user.overlay.") {
+			continue
+		}
+		if strings.HasSuffix(name, ".opaque") {
+			opaque = true
+		}
+		unix.Fremovexattr(fd, name)
+	}
+	return opaque
+}
+
+func (a *agent) isOpaque(path string) bool {
+	fd, err := within(a.upper, path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	for _, name := range xattrs(fd) {
+		if strings.HasSuffix(name, "overlay.opaque") {
+			return true
+		}
+	}
+	return false
+}
+
+// whiteouts deletes, one by one, the names that the layers below show in a
+// directory and the layer does not have.
+func (s *sealer) whiteouts(fd int, path string, names []string) *opError {
+	hidden := map[string]bool{}
+	for _, name := range names {
+		hidden[name] = true
+	}
+	for i := len(s.layers) - 1; i >= 0; i-- {
+		lower, err := s.lower(i, path)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			break // something that is no directory stands there, and hides what is below it
+		}
+		below, err := list(lower)
+		if err != nil {
+			unix.Close(lower)
+			return &opError{"read", path, err}
+		}
+		for _, name := range below {
+			if hidden[name] {
+				continue
+			}
+			hidden[name] = true
+			if isWhiteout(lower, name) {
+				continue
+			}
+			if err := unix.Mknodat(fd, name, unix.S_IFCHR, 0); err != nil {
+				unix.Close(lower)
+				return &opError{"delete", join(path, name), err}
+			}
+			s.done.Entries++
+		}
+		unix.Close(lower)
+	}
+	return nil
+}
+
+// lower opens a directory of a layer below. A path that leads through anything
+// but directories is no directory of that layer.
+func (s *sealer) lower(i int, path string) (int, error) {
+	if path == "" {
+		path = "."
+	}
+	return unix.Openat2(s.layers[i], path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
+	})
+}
+
+func isWhiteout(dir int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"runtime"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/wire"
+)
+
+// A spawner starts programs from a thread that has given up what programs must
+// not have: a child inherits the bounding set, the session keyring and the
+// seccomp filter of the thread that forks it.
+type spawner struct {
+	requests chan spawnRequest
+	results  chan spawnResult
+}
+
+type spawnRequest struct {
+	path string
+	argv []string
+	attr *syscall.ProcAttr
+}
+
+type spawnResult struct {
+	pid int
+	err error
+}
+
+func (a *agent) startSpawner() error {
+	s := &spawner{requests: make(chan spawnRequest), results: make(chan spawnResult)}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread is of no other use
+		err := a.confine()
+		ready <- err
+		for r := range s.requests {
+			pid, err := syscall.ForkExec(r.path, r.argv, r.attr)
+			s.results <- spawnResult{pid, err}
+		}
+	}()
+	a.spawner = s
+	return <-ready
+}
+
+func (s *spawner) start(r spawnRequest) (int, error) {
+	s.requests <- r
+	result := <-s.results
+	return result.pid, result.err
+}
+
+// confine gives up capabilities and system calls, for this thread and all
+// that it starts.
+func (a *agent) confine() error {
+	for c := uintptr(0); c < 64; c++ {
+		if a.Keep>>c&1 != 0 {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			if err == unix.EINVAL {
+				break // this kernel knows no more
+			}
+			return &opError{"drop capability", "", err}
+		}
+	}
+	unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	// A keyring of their own, so that the host's session keys are out of reach.
+	unix.KeyctlJoinSessionKeyring("")
+	if err := a.limitCapabilities(); err != nil {
+		return &opError{"set capabilities", "", err}
+	}
+	if len(a.Filter) == 0 {
+		return nil
+	}
+	prog := unix.SockFprog{Len: uint16(len(a.Filter) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&a.Filter[0]))}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
+		return &opError{"install system call filter", "", err}
+	}
+	return nil
+}
+
+// limitCapabilities leaves this thread what programs may have, and SYS_ADMIN,
+// which installing a filter without no_new_privs takes; an exec drops that,
+// because the bounding set does not have it.
+func (a *agent) limitCapabilities() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	keep := a.Keep | 1<<unix.CAP_SYS_ADMIN
+	var data [2]unix.CapUserData
+	for i := range data {
+		part := uint32(keep >> (32 * i))
+		data[i] = unix.CapUserData{Effective: part, Permitted: part}
+	}
+	return unix.Capset(&hdr, &data[0])
+}
+
+// run executes a program and waits for it.
+func (a *agent) run(i int, action *wire.Action) *wire.Event {
+	failed := func(op, path string, err error) *wire.Event {
+		return &wire.Event{Kind: wire.Failed, Action: i, Op: op, Path: path, Errno: errno(err), Text: err.Error()}
+	}
+	dir := action.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return failed("chdir", dir, err)
+	}
+	path, err := look(action.Args[0], dir, action.Env)
+	if err != nil {
+		return failed("exec", action.Args[0], err)
+	}
+	attr := &syscall.ProcAttr{Dir: dir, Env: action.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	if a.Terminal && i == len(a.Actions)-1 {
+		slave, err := a.openTerminal()
+		if err != nil {
+			return failed("open terminal", err.path, err.err)
+		}
+		attr.Files = []uintptr{uintptr(slave), uintptr(slave), uintptr(slave)}
+		attr.Sys.Setctty = true
+		defer unix.Close(slave)
+	}
+	pid, err := a.spawner.start(spawnRequest{path, action.Args, attr})
+	if err != nil {
+		return failed("exec", action.Args[0], err)
+	}
+	status := a.wait(pid)
+	a.killRest()
+	switch {
+	case status.Signaled():
+		return &wire.Event{Kind: wire.Exited, Action: i, Status: 128 + int(status.Signal()), Errno: int(status.Signal())}
+	case status.ExitStatus() != 0:
+		return &wire.Event{Kind: wire.Exited, Action: i, Status: status.ExitStatus()}
+	}
+	return nil
+}
+
+// wait waits for a program, hands on signals that raptor was sent, and reaps
+// whatever else ends meanwhile.
+func (a *agent) wait(pid int) syscall.WaitStatus {
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case sig := <-a.signals:
+				if s, ok := sig.(syscall.Signal); ok && s != syscall.SIGPIPE {
+					syscall.Kill(pid, s)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	for {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &status, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || got == pid {
+			return status
+		}
+	}
+}
+
+// killRest ends what a program has left running.
+func (a *agent) killRest() {
+	for {
+		if syscall.Kill(-1, syscall.SIGKILL) == syscall.ESRCH {
+			return // nobody is left
+		}
+		for {
+			_, err := syscall.Wait4(-1, nil, 0, nil)
+			if err == syscall.ECHILD {
+				return
+			}
+		}
+	}
+}
+
+// look finds a program as execvp(3) does, inside the sandbox.
+func look(name, dir string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil // execve knows best what is wrong with it
+	}
+	var path string
+	for _, e := range env {
+		if strings.HasPrefix(e, "PATH=") {
+			path = e[len("PATH="):]
+		}
+	}
+	err := error(unix.ENOENT)
+	for _, d := range strings.Split(path, ":") {
+		if d == "" || d[0] != '/' {
+			d = dir + "/" + d
+		}
+		full := d + "/" + name
+		var st unix.Stat_t
+		if unix.Stat(full, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if st.Mode&0o111 != 0 {
+			return full, nil
+		}
+		err = unix.EACCES
+	}
+	return "", err
+}
+
+// openTerminal makes a terminal of the sandbox's own, and sends its master to
+// raptor.
+func (a *agent) openTerminal() (int, *opError) {
+	const ptmx = "/dev/pts/ptmx"
+	master, err := unix.Open(ptmx, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &opError{"open", ptmx, err}
+	}
+	defer unix.Close(master)
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return -1, &opError{"unlock", ptmx, err}
+	}
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err != nil {
+		return -1, &opError{"number", ptmx, err}
+	}
+	name := "/dev/pts/" + itoa(n)
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &opError{"open", name, err}
+	}
+	if err := unix.Sendmsg(wire.TerminalFD, []byte{0}, unix.UnixRights(master), nil, 0); err != nil {
+		return -1, &opError{"send", ptmx, err}
+	}
+	// raptor sets the size before the program can ask for it.
+	unix.Read(wire.TerminalFD, make([]byte, 1))
+	unix.Close(wire.TerminalFD)
+	return fd, nil
+}
+
+func itoa(n int) string {
+	if n < 10 {
+		return string(rune('0' + n))
+	}
+	return itoa(n/10) + itoa(n%10)
+}

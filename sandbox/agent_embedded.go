@@ -1,0 +1,12 @@
+//go:build raptor_agent
+
+package sandbox
+
+import _ "embed"
+
+// The Makefile builds the agent before it builds what embeds it.
+//
+//go:embed agent.bin
+var embedded []byte
+
+func agentProgram() ([]byte, error) { return embedded, nil }

@@ -1,0 +1,403 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/wire"
+)
+
+// Run makes the sandbox of a spec, carries out its actions and takes it down
+// again. When ctx ends, everything inside is killed at once and the error is
+// ctx's cause. Other errors are *SetupError, *ActionError and *ExitError; a
+// failed action leaves Upper unspecified.
+//
+// No mount, process or descriptor is left behind, also when this process dies.
+// Run may be called from several goroutines at a time.
+func Run(ctx context.Context, spec *Spec, streams Streams) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, context.Cause(ctx)
+	}
+	if os.Geteuid() != 0 {
+		return Result{}, &SetupError{Stage: "make namespaces", Err: unix.EPERM, Help: "run it as root, with sudo for instance"}
+	}
+	s, err := prepare(spec, streams)
+	if err != nil {
+		return Result{}, err
+	}
+	defer s.close()
+	return s.run(ctx)
+}
+
+// A session is one sandbox seen from outside.
+type session struct {
+	spec     *Spec
+	streams  Streams
+	files    []*os.File // to close at the end
+	extra    []*os.File // handed to the agent, from descriptor 3 on
+	events   *os.File
+	terminal *os.File // our end of the socket that brings the terminal's master
+	cmd      *exec.Cmd
+	copies   []func() error
+}
+
+func (s *session) close() {
+	for _, f := range s.files {
+		f.Close()
+	}
+}
+
+func (s *session) keep(f *os.File) *os.File {
+	s.files = append(s.files, f)
+	return f
+}
+
+// prepare opens everything that the agent is handed.
+func prepare(spec *Spec, streams Streams) (*session, error) {
+	s := &session{spec: spec, streams: streams}
+	w := &wire.Spec{
+		Layers: spec.Layers, Upper: spec.Upper, Work: spec.Work, Hostname: spec.Hostname, Build: spec.Build,
+		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: Capabilities.mask(), Filter: filter(),
+	}
+	if w.Hostname == "" {
+		w.Hostname = "raptor"
+	}
+	if spec.Network == HostNetwork {
+		w.ResolvConf = resolvConf()
+	}
+	if !spec.Build {
+		_, err := os.Stat("/dev/kvm")
+		w.KVM = err == nil
+	}
+	for _, m := range spec.Mounts {
+		mount := wire.Mount{Dest: filepath.Clean("/" + m.Dest), ReadOnly: m.ReadOnly, Source: m.Source, Overlay: m.Overlay, Index: m.Index}
+		for _, d := range m.Dirs {
+			mount.Dirs = append(mount.Dirs, wire.Dir(d))
+		}
+		w.Mounts = append(w.Mounts, mount)
+	}
+	sources, err := s.actions(w)
+	if err == nil {
+		err = s.descriptors(w.Encode(), sources)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// actions translates the actions, and opens the sources of COPY.
+func (s *session) actions(w *wire.Spec) (sources []*os.File, err error) {
+	for i, action := range s.spec.Actions {
+		var a wire.Action
+		switch action := action.(type) {
+		case *Exec:
+			a = wire.Action{Kind: wire.Run, Args: action.Args, Env: action.Env, Dir: action.Dir}
+		case *Mkdir:
+			a = wire.Action{Kind: wire.Mkdir, Dest: action.Dest, Parents: action.Parents, Mode: uint32(action.Mode), Owner: action.Owner}
+		case *Write:
+			a = wire.Action{Kind: wire.Write, Dest: action.Dest, Data: action.Data, Mode: uint32(action.Mode), Owner: action.Owner}
+		case *Copy:
+			a = wire.Action{Kind: wire.Copy, Dest: action.Dest, Owner: action.Owner, HasMode: action.Mode != nil}
+			if action.Mode != nil {
+				a.Mode = uint32(*action.Mode)
+			}
+			for _, src := range action.Sources {
+				f, err := os.Open(src.Path)
+				if err != nil {
+					return nil, &ActionError{Action: i, Op: "read", Path: src.Path, Err: reason(err)}
+				}
+				s.keep(f)
+				exclude, err := excluded(src)
+				if err != nil {
+					return nil, &ActionError{Action: i, Op: "read", Path: src.Path, Err: reason(err)}
+				}
+				a.Sources = append(a.Sources, wire.Source{Index: len(sources), Name: filepath.Base(src.Path), Exclude: exclude})
+				sources = append(sources, f)
+			}
+		}
+		w.Actions = append(w.Actions, a)
+	}
+	return sources, nil
+}
+
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// excluded lists what a source leaves out.
+func excluded(src CopySource) ([]string, error) {
+	if src.Ignore == nil {
+		return nil, nil
+	}
+	root, err := filepath.EvalSymlinks(src.Path)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || path == root {
+			return err
+		}
+		rel := strings.TrimPrefix(path[len(root):], "/")
+		if !src.Ignore(rel, entry.IsDir()) {
+			return nil
+		}
+		list = append(list, rel)
+		if entry.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return list, err
+}
+
+// descriptors lays out what the agent finds open: see package wire.
+func (s *session) descriptors(encoded []byte, sources []*os.File) error {
+	fd, err := unix.MemfdCreate("raptor-spec", unix.MFD_CLOEXEC)
+	if err != nil {
+		return &SetupError{Stage: "create specification", Err: err}
+	}
+	specFile := s.keep(os.NewFile(uintptr(fd), "raptor-spec"))
+	if _, err := specFile.Write(encoded); err != nil {
+		return &SetupError{Stage: "write specification", Err: reason(err)}
+	}
+	events, toEvents, err := os.Pipe()
+	if err != nil {
+		return &SetupError{Stage: "create event pipe", Err: err}
+	}
+	s.events = s.keep(events)
+	terminal := os.Stdin // a place holder that the agent never touches
+	if s.streams.Terminal != nil {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return &SetupError{Stage: "create terminal socket", Err: err}
+		}
+		s.terminal = s.keep(os.NewFile(uintptr(pair[0]), "terminal"))
+		terminal = s.keep(os.NewFile(uintptr(pair[1]), "terminal"))
+	} else if terminal, err = os.Open(os.DevNull); err != nil {
+		return &SetupError{Stage: "open", Path: os.DevNull, Err: reason(err)}
+	} else {
+		s.keep(terminal)
+	}
+	s.extra = append([]*os.File{specFile, toEvents, terminal}, sources...)
+	return nil
+}
+
+// run starts the agent and follows it to its end.
+func (s *session) run(ctx context.Context) (Result, error) {
+	agent, err := agentFile()
+	if err != nil {
+		return Result{}, &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
+	}
+	s.cmd = &exec.Cmd{
+		Path: fmt.Sprintf("/proc/self/fd/%d", agent.Fd()), Args: []string{"raptor-agent"}, Env: []string{}, Dir: "/",
+		ExtraFiles: s.extra,
+		SysProcAttr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+			Pdeathsig:  syscall.SIGKILL,
+			Setsid:     true,
+		},
+	}
+	if s.spec.Network == NoNetwork {
+		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
+	}
+	if err := s.connect(); err != nil {
+		return Result{}, err
+	}
+	type outcome struct {
+		result Result
+		err    error
+	}
+	done := make(chan outcome, 1)
+	started := make(chan error, 1)
+	go func() {
+		// The kernel sends the parent death signal when the creating thread
+		// ends, so that thread stays ours until the agent is gone.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := s.cmd.Start()
+		s.extra[1].Close() // the agent's end of the event pipe
+		started <- err
+		if err != nil {
+			return
+		}
+		result, err := s.follow()
+		werr := s.cmd.Wait()
+		if err == nil && result == nil {
+			err = &SetupError{Stage: "run agent", Err: fmt.Errorf("it ended without a word: %w", orUnknown(werr))}
+		}
+		o := outcome{err: err}
+		if result != nil {
+			o.result = *result
+		}
+		done <- o
+	}()
+	if err := <-started; err != nil {
+		return Result{}, startError(err)
+	}
+	restore := s.attach()
+	defer restore()
+	stopSignals := s.forward()
+	defer stopSignals()
+	select {
+	case o := <-done:
+		if ctx.Err() != nil {
+			return o.result, context.Cause(ctx)
+		}
+		return o.result, o.err
+	case <-ctx.Done():
+		s.cmd.Process.Kill() // process 1: all others go with it
+		<-done
+		return Result{}, context.Cause(ctx)
+	}
+}
+
+func orUnknown(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}
+
+func startError(err error) error {
+	e := &SetupError{Stage: "make namespaces", Err: reason(err)}
+	if errors.Is(err, unix.EPERM) {
+		e.Help = "this process may not make namespaces; in a container, give it CAP_SYS_ADMIN"
+	}
+	return e
+}
+
+// connect gives the agent its standard streams.
+func (s *session) connect() error {
+	s.cmd.Stdin = nil
+	if s.streams.Stdin != nil {
+		s.cmd.Stdin = s.streams.Stdin
+	}
+	s.cmd.Stdout, s.cmd.Stderr = s.streams.Stdout, s.streams.Stderr
+	if !s.streams.PassFiles {
+		// Wrapped, so that os/exec makes a pipe of an *os.File, too.
+		if s.streams.Stdout != nil {
+			s.cmd.Stdout = writer{s.streams.Stdout}
+		}
+		if s.streams.Stderr != nil {
+			s.cmd.Stderr = writer{s.streams.Stderr}
+		}
+	}
+	return nil
+}
+
+type writer struct{ io.Writer }
+
+// follow reads events until the agent closes the pipe. A nil result with a nil
+// error means that the agent ended without one.
+func (s *session) follow() (*Result, error) {
+	r := bufio.NewReader(s.events)
+	for {
+		n, err := binary.ReadUvarint(r)
+		if err != nil {
+			return nil, nil
+		}
+		buf := make([]byte, n)
+		if _, err := io.ReadFull(r, buf); err != nil {
+			return nil, nil
+		}
+		ev, err := wire.DecodeEvent(buf)
+		if err != nil {
+			return nil, &SetupError{Stage: "read event", Err: err}
+		}
+		switch ev.Kind {
+		case wire.Started:
+			if s.streams.Started != nil {
+				s.streams.Started(ev.Action)
+			}
+		case wire.Exited:
+			return nil, &ExitError{Action: ev.Action, Status: ev.Status, Signal: syscall.Signal(ev.Errno)}
+		case wire.Failed:
+			return nil, &ActionError{Action: ev.Action, Op: ev.Op, Path: ev.Path, Err: said(ev)}
+		case wire.NoSetup:
+			return nil, &SetupError{Stage: ev.Op, Path: ev.Path, Err: said(ev), Help: setupHelp(ev)}
+		case wire.Done:
+			return &Result{Entries: ev.Entries, Bytes: ev.Bytes}, nil
+		}
+	}
+}
+
+// said is the error that an event carries: an errno, with the kernel's own
+// words if there were any.
+func said(ev wire.Event) error {
+	errno := syscall.Errno(ev.Errno)
+	switch {
+	case ev.Errno == 0:
+		return errors.New(ev.Text)
+	case ev.Text != "" && ev.Text != errno.Error():
+		return &spoken{errno, ev.Text}
+	}
+	return errno
+}
+
+type spoken struct {
+	errno syscall.Errno
+	text  string
+}
+
+func (s *spoken) Error() string { return s.text }
+func (s *spoken) Unwrap() error { return s.errno }
+
+func setupHelp(ev wire.Event) string {
+	switch {
+	case ev.Errno == int(unix.ENOSYS), strings.Contains(ev.Path, "lowerdir+"):
+		return "this needs Linux 6.5 or newer"
+	case strings.Contains(ev.Op, "overlay") && ev.Errno == int(unix.ENODEV):
+		return "this kernel has no overlayfs; try modprobe overlay"
+	}
+	return ""
+}
+
+// forward hands signals to the agent, which hands them to the program.
+func (s *session) forward() (stop func()) {
+	if s.streams.Signals == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case sig := <-s.streams.Signals:
+				s.cmd.Process.Signal(sig)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// resolvConf is what the host resolves names with; nil when it does not say.
+// The sandbox shares the host's network, so a resolver on loopback will do.
+func resolvConf() []byte {
+	for _, file := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"} {
+		if text, err := os.ReadFile(file); err == nil {
+			return text
+		}
+	}
+	return nil
+}
