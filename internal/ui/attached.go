@@ -1,0 +1,123 @@
+package ui
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// attached is what listens for the live region while it is shown: to keys, to
+// changes of the terminal's size, and to Ctrl-Z.
+type attached struct {
+	d       *Display
+	signals chan os.Signal
+	ended   chan struct{}
+	watcher sync.WaitGroup
+
+	mu       sync.Mutex
+	keyboard *keyboard
+}
+
+func attach(d *Display) *attached {
+	a := &attached{d: d, signals: make(chan os.Signal, 8), ended: make(chan struct{})}
+	signal.Notify(a.signals, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT)
+	a.keyboard = openKeyboard(0, d.press)
+	a.watcher.Go(a.watch)
+	return a
+}
+
+// keys says that keys are read.
+func (a *attached) keys() bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.keyboard != nil
+}
+
+// stop ends the listening and restores the terminal. It waits for press and
+// redraw to return, so the Display's mu must not be held.
+func (a *attached) stop() {
+	if a == nil {
+		return
+	}
+	signal.Stop(a.signals)
+	close(a.ended)
+	a.watcher.Wait()
+	a.keyboard.close()
+}
+
+func (a *attached) watch() {
+	for {
+		select {
+		case <-a.ended:
+			return
+		case s := <-a.signals:
+			switch s {
+			case unix.SIGTSTP:
+				a.suspend()
+			default:
+				a.d.redraw()
+			}
+		}
+	}
+}
+
+// suspend gives the terminal back, lets Ctrl-Z have its effect, and takes the
+// terminal again when the process goes on in the foreground.
+func (a *attached) suspend() {
+	d := a.d
+	a.give()
+	d.writing.Lock()
+	d.mu.Lock()
+	out := d.live.erase()
+	d.mu.Unlock()
+	if len(out) > 0 {
+		d.write(out)
+	}
+	signal.Reset(unix.SIGTSTP)
+	unix.Kill(unix.Getpid(), unix.SIGTSTP)
+	a.resumed()
+	signal.Notify(a.signals, unix.SIGTSTP)
+	d.writing.Unlock()
+	a.regain()
+	d.redraw()
+}
+
+// resumed waits until the process was stopped and goes on. A process group
+// without a shell that could continue it is not stopped at all; then there is
+// nothing to wait for.
+func (a *attached) resumed() {
+	limit := time.After(100 * time.Millisecond)
+	for {
+		select {
+		case s := <-a.signals:
+			if s == unix.SIGCONT {
+				return
+			}
+		case <-a.ended:
+			return
+		case <-limit:
+			return
+		}
+	}
+}
+
+func (a *attached) give() {
+	a.mu.Lock()
+	k := a.keyboard
+	a.keyboard = nil
+	a.mu.Unlock()
+	k.close()
+}
+
+func (a *attached) regain() {
+	k := openKeyboard(0, a.d.press)
+	a.mu.Lock()
+	a.keyboard = k
+	a.mu.Unlock()
+}

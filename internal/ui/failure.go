@@ -1,0 +1,152 @@
+package ui
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"raptor-make/engine"
+)
+
+const (
+	lastLines   = 20 // of the output of a failed step
+	inFull      = 10 // failed steps that are shown with their output
+	errorIndent = "  "
+)
+
+// WriteError writes an error as it should be seen at the end of a run or of a
+// command that has none. An error with a method
+//
+//	Print(w io.Writer, color bool)
+//
+// somewhere in its chain writes itself; several errors joined in one are
+// written one after the other; any other is one "error: …".
+func WriteError(w io.Writer, err error, colour bool) {
+	p := printer{paint: newPalette(colour)}
+	w.Write(p.errorText(nil, err, p.paint.bad.Sprint("error:")+" "))
+}
+
+// errorText appends an error. prefix goes before one that does not print itself.
+func (p *printer) errorText(dst []byte, err error, prefix string) []byte {
+	if several := parts(err); len(several) > 0 {
+		for _, one := range several {
+			dst = p.errorText(dst, one, prefix)
+		}
+		return dst
+	}
+	var self interface {
+		Print(w io.Writer, color bool)
+	}
+	if errors.As(err, &self) {
+		var b bytes.Buffer
+		self.Print(&b, p.paint.on)
+		return appendText(dst, b.String(), "", p.paint.on)
+	}
+	dst = append(dst, prefix...)
+	return appendText(dst, err.Error(), errorIndent, p.paint.on)
+}
+
+// parts are the errors that one error joins, if it does.
+func parts(err error) []error {
+	switch e := err.(type) {
+	case interface{ WrappedErrors() []error }: // go-multierror
+		return e.WrappedErrors()
+	case interface{ Unwrap() []error }: // errors.Join
+		return e.Unwrap()
+	}
+	return nil
+}
+
+func firstLine(err error) string {
+	if err == nil {
+		return "failed"
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	return clean(text)
+}
+
+// failures tells what failed and what came of it.
+func (p *printer) failures(dst []byte, e *engine.Event) []byte {
+	b := p.board
+	for i, s := range b.failed {
+		if i == inFull {
+			dst = fmt.Appendf(dst, "\nand %s: %s\n", count(len(b.failed)-i, "more failed step"), listing(b.failed[i:]))
+			break
+		}
+		dst = p.failure(dst, s)
+	}
+	dst = append(dst, '\n')
+	if len(b.skipped) > 0 {
+		dst = fmt.Appendf(dst, "Skipped%s: %s\n", because(b.skipped, b.failed), listing(b.skipped))
+	}
+	if len(b.cancelled) > 0 {
+		dst = fmt.Appendf(dst, "Cancelled: %s\n", listing(b.cancelled))
+	}
+	return fmt.Appendf(dst, "%s %s\n", p.paint.bad.Sprint("failed:"), p.outcome(e.Elapsed))
+}
+
+// because names what skipped steps needed, when that is one thing.
+func because(skipped, failed []*step) string {
+	if len(failed) == 1 {
+		return " because " + failed[0].shown + " failed"
+	}
+	cause := skipped[0].cause
+	for _, s := range skipped {
+		if s.cause != cause {
+			return ""
+		}
+	}
+	if cause == "" {
+		return ""
+	}
+	return " because " + cause + " failed"
+}
+
+// failure is one failed step: the error, the end of its output, its log.
+func (p *printer) failure(dst []byte, s *step) []byte {
+	after := ""
+	if s.elapsed > 0 {
+		after = " after " + span(s.elapsed)
+	}
+	dst = fmt.Appendf(dst, "\n%s\n", p.paint.bad.Sprint(s.shown+" failed"+after))
+	if s.err != nil {
+		dst = p.errorText(dst, s.err, "")
+	}
+	if lines := s.tail.lines(lastLines, p.paint.on); len(lines) > 0 {
+		dst = append(dst, "The end of its output:\n"...)
+		for _, line := range lines {
+			dst = fmt.Appendf(dst, "%s %s\n", p.paint.faint.Sprint("  |"), line)
+		}
+	}
+	if s.log != "" {
+		dst = fmt.Appendf(dst, "All of it: %s\n", clean(s.log))
+	}
+	return dst
+}
+
+// outcome counts how the steps of a run ended.
+func (p *printer) outcome(elapsed time.Duration) string {
+	b := p.board
+	stopped := 0
+	for _, s := range b.cancelled {
+		if s.began {
+			stopped++
+		}
+	}
+	var counts []string
+	add := func(n int, word string) {
+		if n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, word))
+		}
+	}
+	add(len(b.failed), "failed")
+	add(len(b.made), "done")
+	add(b.cached, "up to date")
+	add(len(b.skipped), "skipped")
+	add(stopped, "stopped")
+	add(max(len(b.cancelled)-stopped, 0)+max(b.total-b.ended(), 0), "not started")
+	return fmt.Sprintf("%s after %s", strings.Join(counts, ", "), span(elapsed))
+}

@@ -1,0 +1,18 @@
+package ui
+
+import "raptor-make/engine"
+
+// quiet shows, with -q, the lines of steps that ended, warnings and failures;
+// with -qq only errors and failures.
+type quiet struct {
+	printer
+}
+
+func (q *quiet) show(dst []byte, e *engine.Event, s *step) []byte {
+	if q.verbosity < -1 && (e.Kind == engine.Done || e.Kind == engine.Cached) {
+		return dst
+	}
+	return q.common(dst, e, s)
+}
+
+func (q *quiet) rest(dst []byte) []byte { return dst }
