@@ -65,3 +65,18 @@ fat_image() {
     mmd -i "$file@@$offset" ::EFI ::EFI/BOOT
     mcopy -m -i "$file@@$offset" "$loader" ::EFI/BOOT/BOOTX64.EFI
 }
+
+# grub_boot_sector FILE OFFSET CORE makes a disk image start the BIOS image CORE,
+# which it puts at byte OFFSET: what grub-install does to a block device. Boot
+# sector and core each hold the number of the sector to go on with.
+grub_boot_sector() {
+    local file=$1 offset=$2 core=$3
+    patch_bytes "$core" 500 "$(little_endian $((offset / 512 + 1)) 8)"
+    dd if="$core" of="$file" bs=512 seek=$((offset / 512)) conv=notrunc status=none
+    # The partition table begins behind the code, at 440.
+    dd if="$grub_lib/i386-pc/boot.img" of="$file" bs=440 count=1 conv=notrunc status=none
+    patch_bytes "$file" 92 "$(little_endian $((offset / 512)) 8)"
+    # Some firmware passes the number of a floppy for a hard disk: GRUB's own
+    # check for that is jumped over unless these two bytes are no operation.
+    patch_bytes "$file" 102 '\x90\x90'
+}
