@@ -5,16 +5,54 @@
 // digest, for which the network may be asked), then Unpack it into an empty
 // directory. Resolving is repeatable from a lock file: a Resolved is plain
 // data. Downloads are kept by digest in the shared cache directory.
+//
+//	ref, err := images.Parse("docker://debian:trixie", dir, "")
+//	client := &images.Client{Cache: "/var/cache/raptor"}
+//	resolved, err := client.Resolve(ctx, ref, "")
+//	config, err := client.Unpack(ctx, ref, resolved, emptyDir, nil)
+//
+// It refuses to know what a project, a layer's key or a lock file is.
+//
+// # The cache
+//
+// Other packages may keep their own directories beside these:
+//
+//	blobs/sha256/<hex>          manifests, configurations and layers of registries, as served
+//	bootstraps/<hex>.tar.zst    root file systems of debian://, by the digest they resolved to
+//	….part, ….root              what is being made at the moment
+//
+// A file appears under its final name by a rename, complete and verified. While
+// it is made, its ".part" is locked (flock), so that each is fetched once
+// however many processes want it, and so that what a killed process has left
+// behind is told apart: its lock is free. The next client removes it. A file
+// that turns out to be damaged later is removed and fetched again.
+//
+// # What is trusted
+//
+// Nothing that comes from outside. Content is checked against its digest before
+// anything is made of it, down to the diff_ids of the unpacked layers; no entry
+// of a tar leads out of the directory it is unpacked to; and files of a project
+// whose root was given are not read outside that root, also not through
+// symbolic links. What a tag, a Debian mirror or a tar stands for is believed
+// when it is resolved, and only then.
 package images
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
 
 // A Ref is a parsed base image URL.
 type Ref struct {
 	Scheme string // "docker", "oci", "tar", "debian"
 	URL    string // as the user wrote it
 	Name   string // names the layer's directory: "index.docker.io-library-debian-trixie"
-	// further fields are this package's own
+
+	base base
 }
 
 // A Resolved says exactly which image is meant. Two equal Digests are the same
@@ -33,27 +71,139 @@ type Config struct {
 	Env []string // "K=V"
 }
 
-// Progress is told how far a download or an unpacking is. Total is 0 when it is
-// not known. It may be called from several goroutines.
+// Progress is told how far a download or an unpacking is: what is one of
+// "download", "unpack", "bootstrap: " and a stage, or "waiting: " and for what.
+// Done and total are bytes of the whole image; total is 0 when it is not known.
+// It may be called from several goroutines, some ten times a second at most.
 type Progress func(what string, done, total int64)
 
-// A Client fetches images. It is safe for concurrent use.
+// A Client fetches images. It is safe for concurrent use, and any number of
+// processes may share its Cache. Its fields must not change once it is in use.
 type Client struct {
 	// Cache is the directory for downloads, shared by projects and processes.
 	Cache string
-	// Platform is "os/arch[/variant]"; "" is this machine's.
+	// Platform is "os/arch[/variant]"; "" is this machine's, without regard to
+	// what its processor can do beyond the architecture's first version.
 	Platform string
-	// Mirrors of a registry, by its host, tried in order before it.
+	// Mirrors of a registry, by its host, tried in order before it. A mirror
+	// is a host, "http://" or "https://" may stand before and a path behind it.
 	Mirrors map[string][]string
-	// Insecure registries may be spoken to without TLS. Loopback always is.
+	// Insecure registries may be spoken to without TLS, or with certificates
+	// that nobody vouches for. Loopback always is.
 	Insecure map[string]bool
 	// Offline forbids the network: what is not in Cache is an error.
 	Offline bool
+	// Epoch is SOURCE_DATE_EPOCH, seconds: no file that a bootstrap makes is
+	// younger, and it is part of what debian:// resolves to. Nil is unset.
+	Epoch *int64
+	// Rootless unpacks as an ordinary user: owners and devices that cannot be
+	// made are left out.
+	Rootless bool
+
+	// Log, if set, gives the writer for what programs print while r is
+	// fetched. The writer may be nil.
+	Log func(r *Ref) io.Writer
+	// Warn, if set, is told what the user should know although nothing fails.
+	Warn func(r *Ref, message string)
+
+	remotes remotes
+	sweep   sync.Once
 }
 
-// The calls, as the engine makes them; bodies to follow:
-//
-//	func Parse(url, dir string) (*Ref, error)                      // dir: where relative paths start
-//	func (c *Client) Resolve(ctx context.Context, r *Ref, locked string) (*Resolved, error)
-//	func (c *Client) Unpack(ctx context.Context, r *Ref, res *Resolved, dest string, p Progress) (*Config, error)
-var _ context.Context
+// A base is what a scheme makes of a URL.
+type base interface {
+	resolve(ctx context.Context, c *Client, r *Ref, locked string) (*Resolved, error)
+	unpack(ctx context.Context, c *Client, r *Ref, res *Resolved, dest string, p Progress) (*Config, error)
+}
+
+// Resolve says which image a Ref stands for just now, or, when locked is the
+// Digest of an earlier Resolved, that one, without asking anybody: that it can
+// still be had is seen when it is unpacked.
+func (c *Client) Resolve(ctx context.Context, r *Ref, locked string) (*Resolved, error) {
+	if err := c.check(r, locked); err != nil {
+		return nil, err
+	}
+	res, err := r.base.resolve(ctx, c, r, locked)
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", r.URL, cause(ctx, err))
+	}
+	res.URL = r.URL
+	return res, nil
+}
+
+// Unpack fills the empty directory dest with the image's root file system, in
+// the form of a layer, and verifies it on the way. What was downloaded stays in
+// the cache. After an error dest holds some part of the image; it is the
+// caller's to remove.
+func (c *Client) Unpack(ctx context.Context, r *Ref, res *Resolved, dest string, p Progress) (*Config, error) {
+	if res == nil {
+		return nil, errors.New("unpack: not resolved")
+	}
+	if err := c.check(r, res.Digest); err != nil {
+		return nil, err
+	}
+	if p == nil {
+		p = func(string, int64, int64) {}
+	}
+	if err := prepareRoot(dest); err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", r.URL, err)
+	}
+	config, err := r.base.unpack(ctx, c, r, res, dest, p)
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", r.URL, cause(ctx, err))
+	}
+	return config, nil
+}
+
+func (c *Client) check(r *Ref, digest string) error {
+	switch {
+	case c.Cache == "":
+		return errors.New("images: no cache directory given")
+	case r == nil || r.base == nil:
+		return errors.New("images: the reference was not parsed")
+	}
+	if digest != "" {
+		if _, err := parseDigest(digest); err != nil {
+			return fmt.Errorf("%s: %w", r.URL, err)
+		}
+	}
+	c.sweep.Do(func() { store{c.Cache}.sweep() })
+	return nil
+}
+
+func (c *Client) warn(r *Ref, format string, args ...any) {
+	if c.Warn != nil {
+		c.Warn(r, fmt.Sprintf(format, args...))
+	}
+}
+
+func (c *Client) log(r *Ref) io.Writer {
+	if c.Log != nil {
+		if w := c.Log(r); w != nil {
+			return w
+		}
+	}
+	return io.Discard
+}
+
+// cause is why an operation ended: when its context has, that, and not what
+// the libraries below have made of it.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// prepareRoot gives the directory what an image's root has unless the image
+// says otherwise.
+func prepareRoot(dest string) error {
+	entries, err := os.ReadDir(dest)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is not empty", dest)
+	}
+	return os.Chmod(dest, 0o755)
+}
