@@ -17,25 +17,29 @@ type attached struct {
 	ended   chan struct{}
 	watcher sync.WaitGroup
 
-	mu       sync.Mutex
-	keyboard *keyboard
+	mu        sync.Mutex
+	keyboard  *keyboard // nil where there is none, and in the background
+	suspended bool
 }
 
 func attach(d *Display) *attached {
 	a := &attached{d: d, signals: make(chan os.Signal, 8), ended: make(chan struct{})}
 	signal.Notify(a.signals, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT)
-	a.keyboard = openKeyboard(0, d.press)
 	a.watcher.Go(a.watch)
 	return a
 }
 
-// keys says that keys are read.
+// keys reads keys if it can, and says whether it does. It is asked before each
+// frame: nothing tells a process that it came back to the foreground.
 func (a *attached) keys() bool {
 	if a == nil {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.keyboard == nil && !a.suspended {
+		a.keyboard = openKeyboard(0, a.d.press)
+	}
 	return a.keyboard != nil
 }
 
@@ -79,18 +83,29 @@ func (a *attached) suspend() {
 	if len(out) > 0 {
 		d.write(out)
 	}
-	signal.Reset(unix.SIGTSTP)
-	unix.Kill(unix.Getpid(), unix.SIGTSTP)
-	a.resumed()
-	signal.Notify(a.signals, unix.SIGTSTP)
-	d.writing.Unlock()
+	if continuable() {
+		// Not SIGTSTP: once it was asked for, Go's runtime keeps its handler.
+		unix.Kill(unix.Getpid(), unix.SIGSTOP)
+		a.resumed()
+	}
 	a.regain()
+	d.writing.Unlock()
 	d.redraw()
 }
 
-// resumed waits until the process was stopped and goes on. A process group
-// without a shell that could continue it is not stopped at all; then there is
-// nothing to wait for.
+// continuable says that there is a shell which would notice that we stopped: the
+// leader of the session, in a process group that is not ours. Without one,
+// Ctrl-Z has no effect.
+func continuable() bool {
+	leader, err := unix.Getsid(0)
+	if err != nil {
+		return false
+	}
+	group, err := unix.Getpgid(leader)
+	return err == nil && group != unix.Getpgrp()
+}
+
+// resumed waits until the process was stopped and goes on.
 func (a *attached) resumed() {
 	limit := time.After(100 * time.Millisecond)
 	for {
@@ -110,14 +125,13 @@ func (a *attached) resumed() {
 func (a *attached) give() {
 	a.mu.Lock()
 	k := a.keyboard
-	a.keyboard = nil
+	a.keyboard, a.suspended = nil, true
 	a.mu.Unlock()
 	k.close()
 }
 
 func (a *attached) regain() {
-	k := openKeyboard(0, a.d.press)
 	a.mu.Lock()
-	a.keyboard = k
+	a.suspended = false
 	a.mu.Unlock()
 }

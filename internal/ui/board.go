@@ -14,8 +14,10 @@ import (
 type board struct {
 	total   int
 	begun   time.Time
-	steps   map[string]*step
-	running []*step // started or waiting, in that order of time
+	steps   map[string]*step // those that more than one event is about
+	known   int              // how many steps were heard of
+	passing step             // the last one of which nothing but Cached was heard
+	running []*step          // started or waiting, in that order of time
 
 	made      []*step // Done, in order
 	failed    []*step
@@ -28,22 +30,22 @@ type board struct {
 
 // A step is one step of the run.
 type step struct {
-	name, shown string // as the engine says it, and fit to be printed
-	number      int    // counted from 0 in the order in which they were first heard of
-	kind        engine.StepKind
-	key         string
-	state       engine.EventKind // "" before the first event
-	began       bool             // it was really started, not only waited for
-	since       time.Time        // when it started or began to wait
-	detail      string           // what it does just now; what it waits for
-	transfer    transfer
-	tail        tail
-	heard       time.Time // when it last printed something
-	elapsed     time.Duration
-	outputs     []engine.Written
-	log         string
-	err         error
-	cause       string
+	shown    string // the name, fit to be printed
+	number   int    // counted from 0 in the order in which they were first heard of
+	kind     engine.StepKind
+	key      string
+	state    engine.EventKind // "" before the first event
+	began    bool             // it was really started, not only waited for
+	since    time.Time        // when it started or began to wait
+	detail   string           // what it does just now; what it waits for
+	transfer transfer
+	tail     tail
+	heard    time.Time // when it last printed something
+	elapsed  time.Duration
+	outputs  []engine.Written
+	log      string
+	err      error
+	cause    string
 }
 
 // take notes an event and returns its step, or nil.
@@ -81,11 +83,7 @@ func (b *board) take(e *engine.Event) *step {
 func (b *board) step(e *engine.Event) *step {
 	s := b.steps[e.Step]
 	if s == nil {
-		if b.steps == nil {
-			b.steps = map[string]*step{}
-		}
-		s = &step{name: e.Step, shown: clean(e.Step), number: len(b.steps)}
-		b.steps[e.Step] = s
+		s = b.meet(e)
 	}
 	if e.Type != "" {
 		s.kind = e.Type
@@ -96,6 +94,22 @@ func (b *board) step(e *engine.Event) *step {
 	if e.Log != "" {
 		s.log = e.Log
 	}
+	return s
+}
+
+// meet makes the step that an event is about. A run in which ten thousand jobs
+// are up to date has ten thousand steps that need not be remembered.
+func (b *board) meet(e *engine.Event) *step {
+	s := &b.passing
+	if e.Kind != engine.Cached {
+		if b.steps == nil {
+			b.steps = map[string]*step{}
+		}
+		s = new(step)
+		b.steps[e.Step] = s
+	}
+	*s = step{shown: clean(e.Step), number: b.known}
+	b.known++
 	return s
 }
 

@@ -2,11 +2,11 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"raptor-make/engine"
 )
@@ -85,7 +85,7 @@ func (p *printer) failures(dst []byte, e *engine.Event) []byte {
 	if len(b.cancelled) > 0 {
 		dst = fmt.Appendf(dst, "Cancelled: %s\n", listing(b.cancelled))
 	}
-	return fmt.Appendf(dst, "%s %s\n", p.paint.bad.Sprint("failed:"), p.outcome(e.Elapsed))
+	return fmt.Appendf(dst, "%s after %s: %s\n", p.paint.bad.Sprint("Failed"), span(e.Elapsed), p.outcome())
 }
 
 // because names what skipped steps needed, when that is one thing.
@@ -122,13 +122,13 @@ func (p *printer) failure(dst []byte, s *step) []byte {
 		}
 	}
 	if s.log != "" {
-		dst = fmt.Appendf(dst, "All of it: %s\n", clean(s.log))
+		dst = fmt.Appendf(dst, "Its full log: %s\n", clean(s.log))
 	}
 	return dst
 }
 
 // outcome counts how the steps of a run ended.
-func (p *printer) outcome(elapsed time.Duration) string {
+func (p *printer) outcome() string {
 	b := p.board
 	stopped := 0
 	for _, s := range b.cancelled {
@@ -148,5 +148,5 @@ func (p *printer) outcome(elapsed time.Duration) string {
 	add(len(b.skipped), "skipped")
 	add(stopped, "stopped")
 	add(max(len(b.cancelled)-stopped, 0)+max(b.total-b.ended(), 0), "not started")
-	return fmt.Sprintf("%s after %s", strings.Join(counts, ", "), span(elapsed))
+	return cmp.Or(strings.Join(counts, ", "), "nothing done")
 }

@@ -31,8 +31,7 @@ func (p *printer) finish(dst []byte, e *engine.Event) []byte {
 }
 
 func (p *printer) interrupted(dst []byte, e *engine.Event) []byte {
-	outcome := p.outcome(e.Elapsed)
-	return fmt.Appendf(dst, "%s %s\n", p.paint.bad.Sprint("interrupted:"), outcome)
+	return fmt.Appendf(dst, "%s after %s: %s\n", p.paint.bad.Sprint("Interrupted"), span(e.Elapsed), p.outcome())
 }
 
 // mostRows is how many steps the summary lists.

@@ -35,7 +35,7 @@ func (g *github) show(dst []byte, e *engine.Event, s *step) []byte {
 	case e.Kind == engine.Message:
 		return g.annotate(dst, e, s)
 	case s == nil:
-		return g.common(dst, e, s)
+		return append(dst, disarm(g.common(nil, e, s))...)
 	}
 	switch e.Kind {
 	case engine.Output:
@@ -56,7 +56,7 @@ func (g *github) show(dst []byte, e *engine.Event, s *step) []byte {
 		}
 		dst = g.group(dst, s, false)
 	}
-	dst = g.plain.show(dst, e, s)
+	dst = append(dst, disarm(g.plain.show(nil, e, s))...)
 	if e.Kind == engine.Failed && s.state == engine.Failed {
 		dst = workflowCommand(dst, "error", s.shown, firstLine(s.err))
 	}
@@ -94,11 +94,24 @@ func (g *github) group(dst []byte, s *step, more bool) []byte {
 	return dst
 }
 
-// disarm makes what programs print no workflow command. The prefix of each line
-// takes care of the form "::name::", which counts at the start of a line only;
-// the older form "##[name]" counts anywhere.
+// disarm makes text that comes from elsewhere no workflow command. The form
+// "::name::" counts at the start of a line only, the older form "##[name]"
+// anywhere.
 func disarm(text []byte) []byte {
-	return bytes.ReplaceAll(text, []byte("##["), []byte("# #["))
+	if !bytes.Contains(text, []byte("::")) && !bytes.Contains(text, []byte("##[")) {
+		return text
+	}
+	var safe []byte
+	for line := range bytes.Lines(bytes.ReplaceAll(text, []byte("##["), []byte("# #["))) {
+		rest := bytes.TrimLeft(line, " \t")
+		if bytes.HasPrefix(rest, []byte("::")) {
+			safe = append(safe, ": "...)
+			rest = rest[1:]
+			line = rest
+		}
+		safe = append(safe, line...)
+	}
+	return safe
 }
 
 func (g *github) rest(dst []byte) []byte {

@@ -46,7 +46,7 @@ func (l *layout) rows(w, h int, now time.Time) []string {
 // summary is the first row: how far the run is.
 func (l *layout) summary(w int, now time.Time) string {
 	b := l.board
-	parts := []string{fmt.Sprintf("%d/%d", b.ended(), max(b.total, len(b.steps)))}
+	parts := []string{fmt.Sprintf("%d/%d", b.ended(), max(b.total, b.known))}
 	if w >= 30 {
 		parts[0] += " steps"
 	}
@@ -60,6 +60,9 @@ func (l *layout) summary(w int, now time.Time) string {
 	text := fit(strings.Join(parts, l.glyphs.dot), w-margin, l.glyphs.more)
 	row := "  " + l.paint.emphasis.Sprint(text)
 	hint := l.glyphs.arrows + " select"
+	if !l.auto {
+		hint += "  esc follow"
+	}
 	if space := w - margin - textWidth(text) - textWidth(hint); l.keys && len(b.running) > 1 && space >= 4 {
 		row += strings.Repeat(" ", space) + l.paint.faint.Sprint(hint)
 	}
@@ -78,7 +81,7 @@ func (l *layout) tail(w, avail int) []string {
 	}
 	lines := l.chosen.tail.lines(n, l.paint.on)
 	if len(lines) == 0 {
-		return nil
+		lines = []string{l.paint.faint.Sprint("(no output yet)")}
 	}
 	name := fit(l.chosen.shown, w-margin-6, l.glyphs.more)
 	line := strings.Repeat(l.glyphs.rule, max(w-margin-textWidth(name)-4, 0))

@@ -37,7 +37,8 @@ type Display struct {
 	writing sync.Mutex
 	spare   []byte // the buffer that pending will be swapped with
 
-	mu      sync.Mutex // guards the rest
+	mu      sync.Mutex   // guards the rest
+	event   engine.Event // the one being shown, so that it need not be allocated
 	board   board
 	view    view
 	live    *live // nil unless the mode is tty
@@ -90,14 +91,16 @@ func (d *Display) Event(e engine.Event) {
 	if e.Time.IsZero() {
 		e.Time = d.clock.Now()
 	}
-	s := d.board.take(&e)
-	d.pending = d.view.show(d.pending, &e, s)
+	d.event = e
+	s := d.board.take(&d.event)
+	d.pending = d.view.show(d.pending, &d.event, s)
+	d.event.Data = nil
 	full := len(d.pending) >= enough
 	over := e.Kind == engine.Finished
 	if over || d.closed {
 		full = true
 	} else {
-		d.schedule(&e)
+		d.schedule(e.Kind)
 	}
 	d.mu.Unlock()
 	if full {
@@ -109,13 +112,13 @@ func (d *Display) Event(e engine.Event) {
 }
 
 // schedule arranges for what the event left behind to be written in time.
-func (d *Display) schedule(e *engine.Event) {
+func (d *Display) schedule(k engine.EventKind) {
 	switch {
 	case d.live != nil && d.live.shown:
 		d.wake(max(0, every-d.clock.Now().Sub(d.live.drawn)))
 	case len(d.pending) > 0:
 		d.wake(gather)
-	case d.live != nil && e.Kind == engine.Started, d.live != nil && e.Kind == engine.Waiting:
+	case d.live != nil && (k == engine.Started || k == engine.Waiting):
 		d.wake(patience)
 	}
 }
