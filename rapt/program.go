@@ -38,15 +38,19 @@ type From struct {
 	URL  string // "docker://debian:trixie"
 	Dir  string // the directory of the file that says it: relative oci:// and tar:// paths start here
 	Pkg  *Package
+
+	written string
 }
 
 // An Instruction is one build instruction as it stands after templating, with
 // the place in the original file that it came from.
 type Instruction struct {
 	Span  Span
-	Chain []Frame // the INCLUDEs that led to Span.File, innermost first
+	Chain []Frame // what led to Span.File, innermost first: INCLUDEs, and loops and macros of templates
 	Text  string  // canonical form, one line: what `raptor dump` prints and what keys hash
 	Op    Op
+
+	source *source // of Span.File
 }
 
 // An Op is what an instruction does: one of the types below.

@@ -1,0 +1,236 @@
+package rapt
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/mitsuhiko/minijinja/minijinja-go/v2"
+	"github.com/mitsuhiko/minijinja/minijinja-go/v2/value"
+)
+
+// An undefinedName is the cause of an error of the engine: a name had no value.
+type undefinedName struct {
+	name  string
+	known []string
+	call  bool // asked for by require
+}
+
+func (u *undefinedName) Error() string { return "undefined variable " + u.name }
+
+// A dataMistake is the cause of an error of the engine: a file that it read is
+// damaged at a place of its own.
+type dataMistake struct {
+	source  *source
+	line    int // from 1; 0 is unknown
+	message string
+}
+
+func (m *dataMistake) Error() string { return m.message }
+
+// templateError turns an error of the engine into what the user made wrong.
+func (l *Loader) templateError(t *template, vars map[string]value.Value, err error) []*Diagnostic {
+	var frames []Frame
+	at := place{source: t.source, span: Span{File: t.source.shown}}
+	for {
+		var e *minijinja.Error
+		if !errors.As(err, &e) {
+			break
+		}
+		found, text := l.errorPlace(e)
+		if found.source != nil {
+			at = found
+		}
+		if e.Cause != nil && (e.Kind == minijinja.ErrBadInclude || e.Kind == minijinja.ErrEvalBlock) {
+			frames = append([]Frame{{Verb: "included", Span: at.span}}, frames...)
+			err = e.Cause
+			continue
+		}
+		if l.session.broken != nil && errors.Is(err, errBroken) {
+			return framed(l.session.broken.diagnostics(), append([]Frame{{Verb: "included", Span: at.span}}, frames...))
+		}
+		return framed(l.engineMistake(e, at, text), frames)
+	}
+	if at.span.Line == 0 {
+		at = l.lastPlace(t, vars)
+	}
+	return framed([]*Diagnostic{at.diagnostic(engineMessage(err.Error()), "")}, frames)
+}
+
+// framed hangs what led to a template on what is wrong in it.
+func framed(ds []*Diagnostic, frames []Frame) []*Diagnostic {
+	for i, d := range ds {
+		framed := *d
+		framed.Chain = append(slices.Clone(d.Chain), frames...)
+		ds[i] = &framed
+	}
+	return ds
+}
+
+// errorPlace is the place that the engine's error names, and the code there.
+func (l *Loader) errorPlace(e *minijinja.Error) (place, string) {
+	path, mode := versionOf(e.Name)
+	t := l.templates[path]
+	if t == nil || e.Span == nil || t.versions[mode] == nil {
+		return place{}, ""
+	}
+	at := t.versions[mode].origin(extent{int(e.Span.StartOffset), int(e.Span.EndOffset)})
+	at = t.codeAt(at)
+	return place{source: t.source, span: t.source.span(at)}, t.source.text[at.start:at.end]
+}
+
+// codeAt narrows a place that the engine names to the code in one tag: it names
+// all of an if or for with what is inside.
+func (t *template) codeAt(e extent) extent {
+	for _, p := range t.pieces {
+		if e.start < p.start || e.start >= p.end || p.kind != printed && p.kind != tag {
+			continue
+		}
+		e.start = max(e.start, p.inner.start)
+		e.end = min(e.end, p.inner.end)
+		if p.kind == tag && e.start <= p.inner.start+blanksBefore(t.source.text[p.inner.start:p.inner.end]) {
+			e.start = p.inner.start + blanksBefore(t.source.text[p.inner.start:p.inner.end])
+		}
+		for e.start < e.end && strings.IndexByte(" \t\n", t.source.text[e.start]) >= 0 {
+			e.start++
+		}
+		for e.end > e.start && strings.IndexByte(" \t\n", t.source.text[e.end-1]) >= 0 {
+			e.end--
+		}
+		e.end = max(e.end, e.start)
+		return e
+	}
+	return e
+}
+
+// engineMistake says what an error of the engine means.
+func (l *Loader) engineMistake(e *minijinja.Error, at place, code string) []*Diagnostic {
+	var name *undefinedName
+	var data *dataMistake
+	switch {
+	case errors.As(e.Cause, &name):
+		return []*Diagnostic{undefinedMistake(name, at)}
+	case errors.As(e.Cause, &data):
+		where := Span{File: data.source.shown}
+		if data.line > 0 {
+			where = data.source.span(data.source.trimmed(data.line - 1))
+		}
+		d := place{source: data.source, span: where}.diagnostic(data.message, "")
+		d.Chain = []Frame{{Verb: "read", Span: at.span}}
+		return []*Diagnostic{d}
+	}
+	message, label := engineMessage(e.Message), ""
+	switch e.Kind {
+	case minijinja.ErrUndefinedVar:
+		message = undefinedCode(code) + " is not defined"
+	case minijinja.ErrUnknownFilter:
+		message, label = "unknown filter "+quoteForMessage(e.Message), didYouMean(e.Message, knownFilters)
+	case minijinja.ErrUnknownTest:
+		message, label = "unknown test "+quoteForMessage(e.Message), didYouMean(e.Message, knownTests)
+	case minijinja.ErrUnknownFunction:
+		called, _, _ := strings.Cut(code, "(")
+		message, label = "unknown function "+quoteForMessage(called), didYouMean(called, knownFunctions)
+	case minijinja.ErrOutOfFuel:
+		message = "the template takes too many steps: does a loop or a macro never end?"
+	case minijinja.ErrTemplateNotFound:
+		message, label = l.missingTemplate(e.Message)
+	}
+	return []*Diagnostic{at.diagnostic(message, label)}
+}
+
+// engineMessage is the engine's text without its decoration.
+func engineMessage(message string) string {
+	message = strings.TrimPrefix(message, "invalid operation: ")
+	return strings.ReplaceAll(message, needFunction, "")
+}
+
+func undefinedMistake(u *undefinedName, at place) *Diagnostic {
+	label := didYouMean(u.name, u.known)
+	message := "variable " + quoteForMessage(u.name) + " is not defined"
+	if u.call {
+		message = "variable " + quoteForMessage(u.name) + " is required, and not defined"
+	}
+	d := at.diagnostic(message, label)
+	if u.name == "instance" && label == "" {
+		d.Label = "only a file that is named with an instance, as in name@instance, has one"
+	}
+	return d
+}
+
+// undefinedCode is the part of a tag's code that had no value.
+func undefinedCode(code string) string {
+	words := strings.Fields(code)
+	if len(words) > 1 && (words[0] == "if" || words[0] == "elif") {
+		words = words[1:]
+	}
+	if len(words) > 3 && words[0] == "for" {
+		for i, w := range words {
+			if w == "in" {
+				words = words[i+1:]
+				break
+			}
+		}
+	}
+	code = strings.Join(words, " ")
+	if before, _, piped := strings.Cut(code, " |"); piped {
+		code = before
+	}
+	return shortened(code, maxShownValue)
+}
+
+// missingTemplate says which file was looked for.
+func (l *Loader) missingTemplate(path string) (message, label string) {
+	if err := l.session.refused[path]; err != nil {
+		return err.Error(), ""
+	}
+	message = "there is no template " + shownPath(path)
+	if near := nearestEntry(path); near != "" {
+		label = "did you mean " + near + "?"
+	}
+	return message, label
+}
+
+// nearestEntry is the name in a path's directory that is nearest to its last
+// element.
+func nearestEntry(path string) string {
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return Nearest(filepath.Base(path), names)
+}
+
+// lastPlace finds how far a template came before an error that has no place.
+func (l *Loader) lastPlace(t *template, vars map[string]value.Value) place {
+	l.session.quiet = true
+	l.session.rounds = nil
+	l.register(t, markAll)
+	out, _ := l.execute(t, vars, markAll)
+	at := place{source: t.source, span: Span{File: t.source.shown}}
+	if i := strings.LastIndex(out, "\x00("); i >= 0 && !strings.Contains(out[i:], closeMark) {
+		id, _, _ := strings.Cut(out[i+2:], "\x00")
+		for n, m := range l.marks {
+			if id == itoa(n) {
+				e := (&template{source: m.source, pieces: l.templates[m.source.path].pieces}).codeAt(m.extent)
+				return place{source: m.source, span: m.source.span(e)}
+			}
+		}
+	}
+	return at
+}
+
+// What the engine and we offer, for suggestions: it does not tell.
+var (
+	knownFilters = strings.Fields(`abs attr batch bool capitalize chain count d default dictsort e escape escape_sh
+		first float format groupby indent int items join last length lines list lower map max min pprint reject
+		rejectattr replace reverse round safe select selectattr sh slice sort split string sum title tojson
+		trim unique upper urlencode zip`)
+	knownTests = strings.Fields(`boolean defined divisibleby endingwith eq equalto even false filter float ge gt
+		greaterthan in integer iterable le lessthan lower lt mapping ne none number odd safe sameas sequence
+		startingwith string test true undefined upper`)
+	knownFunctions = strings.Fields(`Args cycler debug dict error header info joiner lipsum load_yaml namespace path
+		range require trace warning`)
+)

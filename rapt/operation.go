@@ -1,0 +1,339 @@
+package rapt
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// operation makes what the engine carries out of a statement that changes the
+// layer, and the statement's canonical text. It gives nil if that is wrong.
+func (x *expansion) operation(r *reading, st *statement) (Op, string) {
+	switch st.keyword {
+	case "RUN":
+		return x.run(r, st)
+	case "ENV":
+		return x.env(r, st)
+	case "WORKDIR":
+		return x.workdir(r, st)
+	case "WRITE":
+		return x.write(r, st)
+	case "MKDIR":
+		return x.mkdir(r, st)
+	case "COPY":
+		return x.copy(r, st)
+	case "RENDER":
+		return x.render(r, st)
+	}
+	return nil, ""
+}
+
+func (x *expansion) run(r *reading, st *statement) (Op, string) {
+	x.shellSyntax(r, st)
+	args := texts(st.words)
+	if args[0] == "" {
+		x.fail(r, st.words[0].extent, "the name of the program is empty", "")
+		return nil, ""
+	}
+	var b strings.Builder
+	b.Grow(st.end - st.start + 8)
+	b.WriteString("RUN")
+	quoteWords(&b, args)
+	return &Run{Args: args}, b.String()
+}
+
+func (x *expansion) env(r *reading, st *statement) (Op, string) {
+	op := &Env{}
+	var b strings.Builder
+	b.WriteString("ENV")
+	for _, w := range st.words {
+		key, v, given := strings.Cut(w.text, "=")
+		if !given {
+			found, ok := x.lookup(r, []word{{extent: w.extent, text: key}})
+			if !ok {
+				return nil, ""
+			}
+			if v, ok = plainText(found); !ok {
+				x.fail(r, w.extent, kindName(found)+" cannot be the value of a variable", "")
+				return nil, ""
+			}
+		}
+		op.Vars = append(op.Vars, Var{key, v})
+		b.WriteByte(' ')
+		b.WriteString(quoteVariable(key, v))
+	}
+	return op, b.String()
+}
+
+// quoteVariable writes KEY=value.
+func quoteVariable(key, v string) string {
+	if v == "" || canBeBare("="+v) {
+		return key + "=" + v
+	}
+	return key + "=" + quoteText(v)
+}
+
+func (x *expansion) workdir(r *reading, st *statement) (Op, string) {
+	if !x.destination(r, st.words[0], true) {
+		return nil, ""
+	}
+	return &Workdir{Path: st.words[0].text}, "WORKDIR " + quoteWord(st.words[0].text)
+}
+
+func (x *expansion) write(r *reading, st *statement) (Op, string) {
+	o, ok := x.fileOptions(r, st)
+	text, dest := st.words[0].text, st.words[1]
+	if !x.destination(r, dest, false) || !ok {
+		return nil, ""
+	}
+	head := o.text("WRITE")
+	return &Write{o, text, dest.text}, head + " " + quoteOperand(text) + " " + quoteWord(dest.text)
+}
+
+func (x *expansion) mkdir(r *reading, st *statement) (Op, string) {
+	o, ok := x.fileOptions(r, st)
+	dest := st.words[0]
+	if !x.destination(r, dest, true) || !ok {
+		return nil, ""
+	}
+	op := &Mkdir{FileOptions: o, Dest: dest.text}
+	head := o.text("MKDIR")
+	for _, option := range st.options {
+		if option.name == "-p" {
+			op.Parents = true
+			head += " -p"
+		}
+	}
+	return op, head + " " + quoteOperand(dest.text)
+}
+
+func (x *expansion) copy(r *reading, st *statement) (Op, string) {
+	o, ok := x.fileOptions(r, st)
+	last := len(st.words) - 1
+	op := &Copy{FileOptions: o, Dest: st.words[last].text}
+	ok = x.destination(r, st.words[last], true) && ok
+	text := o.text("COPY")
+	for i, w := range st.words[:last] {
+		source, fine := x.copySource(r, w)
+		ok = ok && fine
+		op.Sources = append(op.Sources, source)
+		if i == 0 {
+			text += " " + quoteOperand(w.text)
+		} else {
+			text += " " + quoteWord(w.text)
+		}
+	}
+	if !ok {
+		return nil, ""
+	}
+	return op, text + " " + quoteWord(op.Dest)
+}
+
+// copySource finds one source of a COPY.
+func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
+	source := CopySource{Written: w.text, Path: besideFile(r.dir, w.text)}
+	if why := confined(r.pkg, source.Path, w.text); why != nil {
+		x.refuse(r, w.extent, why)
+		return source, false
+	}
+	info, err := os.Stat(source.Path)
+	if err != nil {
+		if link, lerr := os.Lstat(source.Path); lerr == nil && link.Mode()&fs.ModeSymlink != 0 {
+			info, err = link, nil // copied as a link, wherever that leads
+		}
+	}
+	if err != nil {
+		why := missingFile(source.Path, w.text)
+		if strings.ContainsAny(w.text, "*?") && !w.quoted {
+			why.help = "COPY has no patterns: name a directory, and leave files out with " + ignoreFile
+		}
+		x.refuse(r, w.extent, why)
+		return source, false
+	}
+	if info.IsDir() {
+		source.Ignore = x.ignore(r, source.Path)
+		if source.Ignore != nil && allIgnored(source.Path, source.Ignore) {
+			x.report(r, problem{extent: w.extent, severity: Warning, message: "nothing is copied of " + quoteForMessage(w.text),
+				label: ignoreFile + " leaves all of it out"})
+		}
+	}
+	x.source(SourceCopy, source.Path, w.text, source.Ignore)
+	return source, true
+}
+
+// missingFile says that a file does not exist, and which does; nil if it does.
+func missingFile(path, written string) *refusal {
+	_, err := os.Stat(path)
+	if err == nil {
+		return nil
+	}
+	if written == "" {
+		return &refusal{message: "the path is empty"}
+	}
+	r := &refusal{message: "cannot find " + quoteForMessage(written), help: "looked for " + shownPath(path)}
+	if !os.IsNotExist(err) {
+		r.message = "cannot read " + quoteForMessage(written) + ": " + reason(err).Error()
+		return r
+	}
+	if near := nearestEntry(path); near != "" {
+		r.label = "did you mean " + filepath.Join(filepath.Dir(written), near) + "?"
+	}
+	return r
+}
+
+func (x *expansion) render(r *reading, st *statement) (Op, string) {
+	o, ok := x.fileOptions(r, st)
+	w, dest := st.words[0], st.words[1]
+	ok = x.destination(r, dest, false) && ok
+	vars, fine := x.arguments(r, st)
+	op := &Render{FileOptions: o, Template: besideFile(r.dir, w.text), Dest: dest.text}
+	if why := confined(r.pkg, op.Template, w.text); why != nil {
+		x.refuse(r, w.extent, why)
+		return nil, ""
+	}
+	content, err := os.ReadFile(op.Template)
+	if err != nil {
+		why := missingFile(op.Template, w.text)
+		if why == nil {
+			why = &refusal{message: "cannot read " + quoteForMessage(w.text) + ": " + reason(err).Error()}
+		}
+		x.refuse(r, w.extent, why)
+		return nil, ""
+	}
+	x.source(SourceTemplate, op.Template, w.text, nil)
+	if !ok || !fine {
+		return nil, ""
+	}
+	t := x.loader.template(op.Template, content, exactSource)
+	text, problems := x.loader.renderTemplate(t, vars, x.session(r), false)
+	if text == nil {
+		at := r.text.place(st.extent)
+		chain := append(append([]Frame{{Verb: "rendered", Span: at.span}}, at.frames...), r.chain...)
+		x.problems = append(x.problems, framed(problems, chain)...)
+		return nil, ""
+	}
+	op.Text = text.text
+	var b strings.Builder
+	b.WriteString(o.text("RENDER") + " " + quoteOperand(w.text) + " " + quoteWord(dest.text))
+	writeArguments(&b, vars)
+	return op, b.String()
+}
+
+// destination checks the path of what an instruction makes.
+func (x *expansion) destination(r *reading, w word, directory bool) bool {
+	switch {
+	case w.text == "":
+		x.fail(r, w.extent, "the path is empty", "")
+	case !directory && strings.HasSuffix(w.text, "/"):
+		x.fail(r, w.extent, quoteForMessage(w.text)+" names a directory, not a file", "")
+	default:
+		return true
+	}
+	return false
+}
+
+var (
+	octalMode = regexp.MustCompile(`^[0-7]{3,4}$`)
+	ownerName = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?(:([A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?)?$`)
+)
+
+// fileOptions reads --chmod and --chown.
+func (x *expansion) fileOptions(r *reading, st *statement) (FileOptions, bool) {
+	var o FileOptions
+	ok := true
+	for _, option := range st.options {
+		v := option.value
+		switch option.name {
+		case "--chmod":
+			if !octalMode.MatchString(v.text) {
+				x.fail(r, v.extent, quoteForMessage(v.text)+" is no mode", "three or four octal digits, such as 0644")
+				ok = false
+				continue
+			}
+			bits, _ := strconv.ParseUint(v.text, 8, 32) // four octal digits fit
+			mode := fs.FileMode(bits)
+			o.Mode = &mode
+		case "--chown":
+			if v.text == "" || !ownerName.MatchString(v.text) {
+				x.fail(r, v.extent, quoteForMessage(v.text)+" is no owner", `user, "user:", "user:group" or ":group"`)
+				ok = false
+				continue
+			}
+			o.Owner = v.text
+		}
+	}
+	return o, ok
+}
+
+// text begins the canonical form of an instruction.
+func (o FileOptions) text(keyword string) string {
+	if o.Mode != nil {
+		keyword += " --chmod=" + octal(*o.Mode)
+	}
+	if o.Owner != "" {
+		keyword += " --chown=" + o.Owner
+	}
+	return keyword
+}
+
+func octal(mode fs.FileMode) string {
+	text := strconv.FormatUint(uint64(mode), 8)
+	return strings.Repeat("0", 4-len(text)) + text
+}
+
+// What a shell would act on, and RUN hands to the program.
+var shellWord = regexp.MustCompile(`^([0-9]?>>?(&[0-9-])?.*|<<?<?|\|\|?|&&|&|;|\$\(.*|.*` + "`" + `.*|\$[A-Za-z_][A-Za-z0-9_]*|\$\{.*|[^|;&<>]*;)$`)
+
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+
+var builtins = map[string]string{
+	"cd":     "WORKDIR changes the directory",
+	"export": "ENV sets variables",
+	"source": `write RUN sh -c ". FILE && …"`,
+	".":      `write RUN sh -c ". FILE && …"`,
+	"set":    `write RUN sh -c "set -e; …"`,
+	"unset":  "ENV sets variables",
+	"umask":  "every RUN has the umask 0022",
+	"exec":   "RUN needs no exec",
+}
+
+// shellSyntax warns of words that look like a shell's, once an instruction.
+func (x *expansion) shellSyntax(r *reading, st *statement) {
+	warn := func(w word, message, label string) {
+		x.report(r, problem{extent: w.extent, severity: Warning, message: message, label: label,
+			help: `if it is meant as it stands, quote it; for a shell, write RUN sh -c "…"`})
+	}
+	first := st.words[0]
+	if first.plain && assignment.MatchString(first.text) {
+		warn(first, "RUN has no shell, which would take "+quoteForMessage(first.text)+" for a variable", "ENV sets variables")
+		return
+	}
+	if label := builtins[first.text]; label != "" && first.plain {
+		warn(first, quoteForMessage(first.text)+" is a part of shells, not a program", label)
+		return
+	}
+	for _, w := range st.words[1:] {
+		if w.plain && mayBeShell(w.text) && shellWord.MatchString(w.text) && !(endsExec(w.text) && hasExec(st.words)) {
+			warn(w, "RUN has no shell: "+quoteForMessage(w.text)+" is handed to the program as it stands", "")
+			return
+		}
+	}
+}
+
+// mayBeShell is a quick test before the exact one.
+func mayBeShell(text string) bool { return strings.ContainsAny(text, "|&;<>$`") }
+
+// endsExec tells the ends of find's -exec.
+func endsExec(text string) bool { return text == ";" }
+
+func hasExec(words []word) bool {
+	for _, w := range words {
+		if strings.HasPrefix(w.text, "-exec") || strings.HasPrefix(w.text, "-ok") {
+			return true
+		}
+	}
+	return false
+}

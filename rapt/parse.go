@@ -1,0 +1,324 @@
+package rapt
+
+import (
+	"slices"
+	"strings"
+)
+
+// A parser reads instruction text by the grammar of grammar.ebnf. Each function
+// is headed by its production.
+type parser struct {
+	scanner
+	depth      int // of lists and maps
+	statements []statement
+}
+
+// parse reads all statements of a text. What is not well formed is reported,
+// and left out.
+func parse(text string, report func(problem)) []statement {
+	p := parser{scanner: scanner{text: text, report: report}}
+	p.statements = make([]statement, 0, strings.Count(text, "\n"))
+	p.file()
+	return p.statements
+}
+
+// file = { statement } ;
+func (p *parser) file() {
+	p.entered("file")
+	for p.pos < len(p.text) {
+		p.statement()
+	}
+}
+
+// statement = ( FROM | RUN | … | comment | ) newline ;
+func (p *parser) statement() {
+	p.entered("statement")
+	p.space()
+	if !p.atLineEnd() {
+		if st, ok := p.instruction(); ok {
+			st.end = p.end
+			p.statements = append(p.statements, st)
+		} else {
+			p.skip()
+		}
+	}
+	if p.pos < len(p.text) {
+		p.pos++ // the newline
+	}
+}
+
+func (p *parser) instruction() (statement, bool) {
+	keyword := p.word()
+	st := statement{extent: keyword.extent, keyword: keyword.text}
+	if !keyword.plain {
+		p.unknownKeyword(keyword)
+		return st, false
+	}
+	switch keyword.text {
+	case "FROM":
+		return st, p.from(&st)
+	case "RUN", "ENTRYPOINT", "CMD":
+		return st, p.command(&st)
+	case "ENV":
+		return st, p.env(&st)
+	case "WORKDIR":
+		return st, p.workdir(&st)
+	case "WRITE":
+		return st, p.write(&st)
+	case "MKDIR":
+		return st, p.mkdir(&st)
+	case "COPY":
+		return st, p.copy(&st)
+	case "RENDER":
+		return st, p.render(&st)
+	case "INCLUDE":
+		return st, p.include(&st)
+	case "MOUNT":
+		return st, p.mount(&st)
+	}
+	p.unknownKeyword(keyword)
+	return st, false
+}
+
+// Words that people bring along from other build files, and what to say.
+var foreign = map[string]string{
+	"ADD":         "did you mean COPY?",
+	"ARG":         "a variable is set by a template: $ set name = value, or given by INCLUDE",
+	"EXEC":        "did you mean RUN?",
+	"VOLUME":      "did you mean MOUNT?",
+	"USER":        "RUN is always root; a program such as setpriv runs others",
+	"SHELL":       `RUN has no shell; write RUN sh -c "…"`,
+	"EXPOSE":      "a container has no ports of its own",
+	"LABEL":       "a layer has no labels",
+	"HEALTHCHECK": "a container has no health checks",
+}
+
+func (p *parser) unknownKeyword(w word) {
+	label := didYouMean(w.text, keywords)
+	switch upper := strings.ToUpper(w.text); {
+	case slices.Contains(keywords, upper):
+		label = "keywords are upper case: " + upper
+	case foreign[upper] != "":
+		label = foreign[upper]
+	case strings.HasPrefix(w.text, "$"):
+		label = "a template statement begins with a dollar and a space"
+	case label == "":
+		label = "no instruction has this name"
+	}
+	p.fail(w.extent, label, "unknown instruction %s", quoteForMessage(w.text))
+}
+
+// FROM = "FROM" base ;
+// base = word ;
+func (p *parser) from(st *statement) bool {
+	p.entered("FROM")
+	p.entered("base")
+	return p.one(st, "what it is from, a module's name or docker://…") && p.finished(st, "FROM takes one name")
+}
+
+// RUN        = "RUN" word { word } ;
+// ENTRYPOINT = "ENTRYPOINT" word { word } ;
+// CMD        = "CMD" word { word } ;
+func (p *parser) command(st *statement) bool {
+	p.entered(st.keyword)
+	p.words(st)
+	return p.enough(st, 1, "a program, with its arguments")
+}
+
+// ENV      = "ENV" variable { variable } ;
+// variable = word ;
+func (p *parser) env(st *statement) bool {
+	p.entered("ENV")
+	p.words(st)
+	ok := true
+	for _, w := range st.words {
+		p.entered("variable")
+		ok = p.variable(w) && ok
+	}
+	return p.enough(st, 1, "a variable: KEY=value, or KEY alone for the template's variable of that name") && ok
+}
+
+func (p *parser) variable(w word) bool {
+	key, _, given := strings.Cut(w.text, "=")
+	switch {
+	case key == "" && given:
+		p.fail(w.extent, "write KEY=value, without blanks", "the name of a variable is missing before =")
+	case key == "":
+		p.fail(w.extent, "", "the name of a variable is empty")
+	case given && strings.ContainsAny(key, " \t\n\x00"), !given && !isName(key):
+		p.fail(w.extent, "letters, digits and _", "%s cannot be the name of a variable", quoteForMessage(key))
+	default:
+		return true
+	}
+	return false
+}
+
+// WORKDIR = "WORKDIR" word ;
+func (p *parser) workdir(st *statement) bool {
+	p.entered("WORKDIR")
+	return p.one(st, "a directory") && p.finished(st, "WORKDIR takes one directory")
+}
+
+// WRITE = "WRITE" { file-option } word word ;
+func (p *parser) write(st *statement) bool {
+	p.entered("WRITE")
+	ok := p.options(st, fileOptions)
+	return ok && p.one(st, "the text to write, and the path of the file") && p.one(st, "the path of the file to write") &&
+		p.finished(st, "WRITE takes one text and one path: quote a text that has blanks")
+}
+
+// MKDIR = "MKDIR" { file-option | "-p" } word ;
+func (p *parser) mkdir(st *statement) bool {
+	p.entered("MKDIR")
+	ok := p.options(st, mkdirOptions)
+	return ok && p.one(st, "the directory to make") && p.finished(st, "MKDIR makes one directory")
+}
+
+// COPY = "COPY" { file-option } word { word } word ;
+func (p *parser) copy(st *statement) bool {
+	p.entered("COPY")
+	ok := p.options(st, fileOptions)
+	p.words(st)
+	for _, w := range st.words[min(1, len(st.words)):] {
+		if name, _, _ := strings.Cut(w.text, "="); w.plain && slices.Contains(fileOptions, name) {
+			p.fail(w.extent, "put it before the paths", "the option %s stands behind a path", name)
+			ok = false
+		}
+	}
+	return ok && p.enough(st, 2, "what to copy, and where to")
+}
+
+// RENDER = "RENDER" { file-option } word word { argument } ;
+func (p *parser) render(st *statement) bool {
+	p.entered("RENDER")
+	ok := p.options(st, fileOptions)
+	return ok && p.one(st, "the template, and the path of the file to write") && p.one(st, "the path of the file to write") &&
+		p.argumentList(st)
+}
+
+// INCLUDE = "INCLUDE" word { argument } ;
+func (p *parser) include(st *statement) bool {
+	p.entered("INCLUDE")
+	return p.one(st, "the name of the module to include") && p.argumentList(st)
+}
+
+// MOUNT = "MOUNT" { mount-option } word word ;
+func (p *parser) mount(st *statement) bool {
+	p.entered("MOUNT")
+	ok := p.options(st, mountOptions)
+	return ok && p.one(st, "the name of the mount, and where it appears") && p.one(st, "the path where it appears") &&
+		p.finished(st, "MOUNT takes one name and one path")
+}
+
+// words reads all words up to the end of the instruction.
+func (p *parser) words(st *statement) {
+	for p.space(); !p.atLineEnd(); p.space() {
+		if st.words == nil {
+			st.words = make([]word, 0, 8)
+		}
+		st.words = append(st.words, p.word())
+	}
+}
+
+// one reads one word, which must be there.
+func (p *parser) one(st *statement, what string) bool {
+	if p.space(); p.atLineEnd() {
+		p.missing(st, what)
+		return false
+	}
+	st.words = append(st.words, p.word())
+	return true
+}
+
+func (p *parser) enough(st *statement, count int, what string) bool {
+	if len(st.words) < count {
+		p.missing(st, what)
+		return false
+	}
+	return true
+}
+
+func (p *parser) missing(st *statement, what string) {
+	p.fail(extent{st.start, p.end}, "", "%s needs %s", st.keyword, what)
+}
+
+// finished makes sure that nothing follows.
+func (p *parser) finished(st *statement, label string) bool {
+	p.space()
+	if p.atLineEnd() {
+		return true
+	}
+	rest := extent{p.pos, p.pos}
+	p.skip()
+	rest.end = p.end
+	p.fail(rest, label, "too much for one %s", st.keyword)
+	return true // what came before it is sound
+}
+
+// file-option  = "--chmod" ( "=" | blank ) word | "--chown" ( "=" | blank ) word ;
+// mount-option = "--simple" | "--file" | … ;
+//
+// options reads options up to the first word that is none.
+func (p *parser) options(st *statement, known []string) bool {
+	ok := true
+	for {
+		p.space()
+		if p.atLineEnd() || p.text[p.pos] != '-' {
+			return ok
+		}
+		before, end := p.pos, p.end
+		w := p.word()
+		name, value, given := strings.Cut(w.text, "=")
+		if !slices.Contains(known, name) {
+			if !strings.HasPrefix(w.text, "--") && !slices.Contains(known, "-p") {
+				p.pos, p.end = before, end
+				return ok
+			}
+			p.unknownOption(st, w, name, known)
+			ok = false
+			continue
+		}
+		ok = p.option(st, w, name, value, given) && ok
+	}
+}
+
+func (p *parser) option(st *statement, w word, name, value string, given bool) bool {
+	o := option{extent: w.extent, name: name}
+	takesValue := slices.Contains(fileOptions, name)
+	switch {
+	case takesValue:
+		p.entered("file-option")
+	case name != "-p":
+		p.entered("mount-option")
+	}
+	switch {
+	case !takesValue && given:
+		p.fail(w.extent, "", "%s takes no value", name)
+		return false
+	case takesValue && given:
+		o.value = word{extent: extent{w.start + len(name) + 1, w.end}, text: value}
+	case takesValue:
+		if p.space(); p.atLineEnd() {
+			p.fail(w.extent, "", "%s lacks its value", name)
+			return false
+		}
+		o.value = p.word()
+		o.end = o.value.end
+	}
+	for _, earlier := range st.options {
+		if earlier.name == name {
+			p.fail(o.extent, "", "%s is given twice", name)
+			return false
+		}
+	}
+	st.options = append(st.options, o)
+	return true
+}
+
+func (p *parser) unknownOption(st *statement, w word, name string, known []string) {
+	label := didYouMean(name, known)
+	if label == "" {
+		label = "the options are " + strings.Join(known, ", ")
+	}
+	p.fail(extent{w.start, w.start + min(len(name), w.end-w.start)}, label, "%s has no option %s", st.keyword, name)
+}

@@ -1,0 +1,161 @@
+package rapt
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
+
+// An extent is a stretch of a text, in bytes, the end excluded.
+type extent struct{ start, end int }
+
+// A source is the text of one file of the user, ready to be read: without a
+// byte order mark, with lines that end in "\n", the last one too. Columns and
+// lines are the same as in the file.
+type source struct {
+	path  string // absolute
+	shown string // as diagnostics name it
+	text  string
+	lines []int // where each line starts; made when first asked for
+}
+
+// newSource makes a source of what a module's file holds.
+func newSource(path string, content []byte) *source {
+	content = bytes.TrimPrefix(content, []byte("\ufeff"))
+	if bytes.IndexByte(content, '\r') >= 0 {
+		content = bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n"))
+	}
+	text := string(content)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return &source{path: path, shown: shownPath(path), text: text}
+}
+
+// exactSource makes a source of a template whose text is not instructions: line
+// ends stay as they are.
+func exactSource(path string, content []byte) *source {
+	text := string(content)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return &source{path: path, shown: shownPath(path), text: text}
+}
+
+// shownPath is how people are told of a file: as seen from where they are, if
+// it lies below that.
+func shownPath(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// starts returns where each line starts, and the end of the text.
+func (s *source) starts() []int {
+	if s.lines == nil {
+		s.lines = make([]int, 1, strings.Count(s.text, "\n")+2)
+		for i := 0; i < len(s.text); i++ {
+			n := strings.IndexByte(s.text[i:], '\n')
+			if n < 0 {
+				break
+			}
+			i += n
+			s.lines = append(s.lines, i+1)
+		}
+	}
+	return s.lines
+}
+
+// lineOf returns the number of the line that an offset lies on, from 0.
+func (s *source) lineOf(offset int) int {
+	lines := s.starts()
+	low, high := 0, len(lines)
+	for high-low > 1 {
+		mid := (low + high) / 2
+		if lines[mid] <= offset {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// line returns the extent of a line, counted from 0, without its end.
+func (s *source) line(n int) extent {
+	lines := s.starts()
+	if n < 0 || n >= len(lines) {
+		return extent{len(s.text), len(s.text)}
+	}
+	end := len(s.text)
+	if n+1 < len(lines) {
+		end = lines[n+1] - 1
+	}
+	return extent{lines[n], max(end, lines[n])}
+}
+
+// span turns an extent of the text into a place that people can find.
+func (s *source) span(e extent) Span {
+	e.start = min(max(e.start, 0), len(s.text))
+	e.end = min(max(e.end, e.start), len(s.text))
+	first := s.lineOf(e.start)
+	span := Span{File: s.shown, Line: first + 1, Column: 1 + s.columns(first, e.start)}
+	last := first
+	if e.end > s.line(first).end {
+		last = s.lineOf(e.end)
+	}
+	span.EndLine, span.EndColumn = last+1, 1+s.columns(last, e.end)
+	return span
+}
+
+// columns counts the characters of a line that are left of an offset.
+func (s *source) columns(line, offset int) int {
+	return utf8.RuneCountInString(s.text[s.starts()[line]:offset])
+}
+
+// trimmed is the extent of the text of a line without the blanks around it.
+func (s *source) trimmed(line int) extent {
+	e := s.line(line)
+	for e.start < e.end && isBlank(s.text[e.start]) {
+		e.start++
+	}
+	for e.end > e.start && isBlank(s.text[e.end-1]) {
+		e.end--
+	}
+	return e
+}
+
+// damage finds the bytes that no text may hold.
+func damage(text string, found func(extent, string)) {
+	for i := 0; i < len(text); {
+		if text[i] == 0 {
+			found(extent{i, i + 1}, "a zero byte, which no text may hold")
+			i++
+			continue
+		}
+		if text[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(text[i:])
+		if r != utf8.RuneError || size > 1 {
+			i += size
+			continue
+		}
+		start := i
+		for i < len(text) && text[i] >= utf8.RuneSelf {
+			if r, size := utf8.DecodeRuneInString(text[i:]); r != utf8.RuneError || size > 1 {
+				break
+			}
+			i++
+		}
+		found(extent{start, i}, "not UTF-8, the encoding that all files of a project have")
+	}
+}

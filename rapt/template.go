@@ -1,0 +1,305 @@
+package rapt
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/mitsuhiko/minijinja/minijinja-go/v2"
+	"github.com/mitsuhiko/minijinja/minijinja-go/v2/syntax"
+	"github.com/mitsuhiko/minijinja/minijinja-go/v2/value"
+)
+
+// A template is one file as the engine knows it. The engine knows each under
+// several names: that of the file, and those of its marked versions.
+type template struct {
+	source   *source
+	pieces   []piece
+	versions [3]*woven // by markMode; made when first asked for
+	problems []problem // why it cannot be rendered
+	names    map[string]bool
+}
+
+// The engine ends a template that takes more steps than this: in a second or
+// so, and many times what a large layer takes.
+const maxSteps = 20_000_000
+
+// What a template gives may not be longer than this.
+const maxRendered = 256 << 20
+
+func (l *Loader) newEnvironment() *minijinja.Environment {
+	env := minijinja.NewEnvironment()
+	env.SetUndefinedBehavior(minijinja.UndefinedStrict)
+	env.SetDebug(true) // without it, errors have no places
+	env.SetSyntax(syntax.DefaultSyntax())
+	env.SetWhitespace(syntax.WhitespaceConfig{KeepTrailingNewline: true})
+	env.SetAutoEscapeFunc(func(string) minijinja.AutoEscape { return minijinja.AutoEscapeNone })
+	fuel := uint64(maxSteps)
+	env.SetFuel(&fuel)
+	env.SetPathJoinCallback(l.joinTemplate)
+	env.SetLoader(func(name string) (string, error) { return "", l.noTemplate(name) })
+	l.addFunctions(env)
+	return env
+}
+
+// versionName is the engine's name of a version of a template.
+func versionName(path string, mode markMode) string {
+	if mode == markNothing {
+		return path
+	}
+	return path + "\x00" + strconv.Itoa(int(mode))
+}
+
+func versionOf(name string) (path string, mode markMode) {
+	path, digits, found := strings.Cut(name, "\x00")
+	if found {
+		n, _ := strconv.Atoi(digits)
+		mode = markMode(n)
+	}
+	return path, mode
+}
+
+// joinTemplate resolves what {% include %}, {% import %} and {% extends %}
+// name, and hands it to the engine.
+func (l *Loader) joinTemplate(name, parent string) string {
+	parentPath, mode := versionOf(parent)
+	path := filepath.Join(filepath.Dir(parentPath), name)
+	if filepath.IsAbs(name) {
+		path = filepath.Clean(name)
+	}
+	full := versionName(path, mode)
+	if err := l.allowed(path, name); err != nil {
+		l.session.refused[full] = err
+		return full
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		l.record(SourceProbe, path, name)
+		if !errors.Is(err, os.ErrNotExist) {
+			l.session.refused[full] = err
+		}
+		return full
+	}
+	l.record(SourceTemplate, path, name)
+	t := l.template(path, content, newSource)
+	if len(t.problems) > 0 {
+		l.session.broken = t
+		l.session.refused[full] = errBroken
+		return full
+	}
+	l.register(t, mode)
+	return full
+}
+
+// errBroken is the engine's error for a template whose problems are known.
+var errBroken = errors.New("template is broken")
+
+// noTemplate is the error for a template that joinTemplate did not register.
+func (l *Loader) noTemplate(name string) error {
+	path, _ := versionOf(name)
+	if err := l.session.refused[name]; err != nil {
+		return err
+	}
+	return minijinja.NewError(minijinja.ErrTemplateNotFound, path)
+}
+
+// template returns the template of a file's content, new or known.
+func (l *Loader) template(path string, content []byte, read func(string, []byte) *source) *template {
+	if t, ok := l.templates[path]; ok {
+		return t
+	}
+	t := &template{source: read(path, content)}
+	l.templates[path] = t
+	note := func(p problem) { t.problems = append(t.problems, p) }
+	damage(t.source.text, func(e extent, what string) { note(problem{extent: e, message: "the file holds " + what}) })
+	if len(t.problems) > 0 || !isTemplate(t.source.text) {
+		return t
+	}
+	t.pieces, _ = split(t.source.text, note)
+	if len(t.problems) == 0 {
+		l.register(t, markNothing)
+	}
+	return t
+}
+
+// register tells the engine of a version of a template.
+func (l *Loader) register(t *template, mode markMode) {
+	if t.versions[mode] != nil {
+		return
+	}
+	pieces := t.pieces
+	if pieces == nil && t.source.text != "" {
+		pieces = []piece{{extent: extent{0, len(t.source.text)}, kind: copied}}
+	}
+	t.versions[mode] = weave(t.source, pieces, mode, &l.marks)
+	if err := l.env.AddTemplate(versionName(t.source.path, mode), t.versions[mode].text); err != nil && mode == markNothing {
+		t.problems = append(t.problems, t.syntaxProblem(err))
+	}
+}
+
+// syntaxProblem turns what the engine says of a template it cannot read into a
+// problem. It names no more than a line.
+func (t *template) syntaxProblem(err error) problem {
+	message, line := err.Error(), 0
+	if e := reflect.Indirect(reflect.ValueOf(err)); e.Kind() == reflect.Struct {
+		if f := e.FieldByName("Detail"); f.Kind() == reflect.String {
+			message = f.String()
+		}
+		if f := e.FieldByName("Line"); f.CanUint() {
+			line = int(f.Uint())
+		}
+	}
+	if rest, found := strings.CutPrefix(message, "syntax error at line "); found {
+		number, rest, _ := strings.Cut(rest, ",")
+		_, message, _ = strings.Cut(rest, ": ")
+		line, _ = strconv.Atoi(number)
+	}
+	return problem{extent: t.tagOnLine(line - 1), message: "this is no template: " + message}
+}
+
+// tagOnLine is the tag that stands on a line, if there is one alone; else the
+// line.
+func (t *template) tagOnLine(line int) extent {
+	at := t.source.line(line)
+	var only extent
+	count := 0
+	for _, p := range t.pieces {
+		if (p.kind == printed || p.kind == tag) && p.start <= at.end && p.end > at.start {
+			only = (&splitter{text: t.source.text}).shownTag(p)
+			count++
+		}
+	}
+	if count == 1 {
+		return only
+	}
+	return t.source.trimmed(line)
+}
+
+// A session is one rendering as it goes on: what its functions may do.
+type session struct {
+	pkg     *Package
+	record  func(SourceKind, string, string)
+	quiet   bool // renders again, and says nothing twice
+	refused map[string]error
+	broken  *template
+	last    *minijinja.State
+	rounds  [][]value.Value
+}
+
+// record notes that a file has a say in what is being loaded.
+func (l *Loader) record(kind SourceKind, path, written string) {
+	if l.session.record != nil {
+		l.session.record(kind, path, written)
+	}
+}
+
+// renderTemplate renders a template with its variables. Where it fails, it
+// returns what is wrong, each with its place.
+func (l *Loader) renderTemplate(t *template, vars map[string]value.Value, s session, places bool) (*rendering, []*Diagnostic) {
+	if len(t.problems) > 0 {
+		return nil, t.diagnostics()
+	}
+	fromVars := func(name string) value.Value {
+		if v, ok := vars[name]; ok {
+			return v
+		}
+		return value.Undefined()
+	}
+	if t.pieces == nil {
+		return &rendering{text: t.source.text, source: t.source, identity: true, lookup: fromVars}, nil
+	}
+	outer := l.session
+	defer func() { l.session = outer }()
+	s.refused = make(map[string]error)
+	l.session = &s
+	text, err := l.execute(t, vars, markNothing)
+	if err != nil {
+		return nil, l.templateError(t, vars, err)
+	}
+	r := &rendering{text: text, source: t.source}
+	if places {
+		r = l.findPlaces(t, vars, text)
+	}
+	if r.lookup = fromVars; s.last != nil {
+		r.lookup = s.last.Lookup
+	} else if exports := l.exports(t, vars); exports != nil {
+		r.lookup = exports
+	}
+	return r, nil
+}
+
+func (l *Loader) execute(t *template, vars map[string]value.Value, mode markMode) (string, error) {
+	tmpl, err := l.env.GetTemplate(versionName(t.source.path, mode))
+	if err != nil {
+		return "", err
+	}
+	var out limitedBuilder
+	err = tmpl.RenderToWrite(vars, &out)
+	return out.String(), err
+}
+
+// exports is for templates that extend others, where the engine runs nothing
+// behind the blocks.
+func (l *Loader) exports(t *template, vars map[string]value.Value) func(string) value.Value {
+	l.session.quiet = true
+	tmpl, err := l.env.GetTemplate(t.source.path)
+	if err != nil {
+		return nil
+	}
+	state, err := tmpl.EvalToState(vars)
+	if err != nil {
+		return nil
+	}
+	return state.Lookup
+}
+
+// findPlaces renders a template again, with marks.
+func (l *Loader) findPlaces(t *template, vars map[string]value.Value, text string) *rendering {
+	last := l.session.last
+	l.session.quiet = true
+	defer func() { l.session.last = last }()
+	for _, mode := range []markMode{markAll, markOutside} {
+		l.session.rounds = nil
+		l.register(t, mode)
+		marked, err := l.execute(t, vars, mode)
+		if err != nil {
+			continue
+		}
+		if r, ok := readMarks(text, marked, t.source, l.marks, l.session.rounds); ok {
+			return r
+		}
+	}
+	return &rendering{text: text, source: t.source}
+}
+
+// A limitedBuilder takes the text of a template, up to what is sane.
+type limitedBuilder struct{ strings.Builder }
+
+func (b *limitedBuilder) WriteString(s string) (int, error) {
+	if b.Len()+len(s) > maxRendered {
+		return 0, minijinja.NewError(minijinja.ErrInvalidOperation, fmt.Sprintf("the template's text is longer than %d MB", maxRendered>>20))
+	}
+	return b.Builder.WriteString(s)
+}
+
+func (t *template) diagnostics() []*Diagnostic {
+	var ds []*Diagnostic
+	for _, p := range t.problems {
+		ds = append(ds, p.diagnostic(place{source: t.source, span: t.source.span(p.extent)}))
+	}
+	return ds
+}
+
+// mentions tells whether a template asks for a variable, as far as can be told
+// from its text.
+func (t *template) mentions(name string) bool {
+	if t.names == nil {
+		t.names = make(map[string]bool)
+		mentioned(t.source.text, t.pieces, t.names)
+	}
+	return t.names[name] || t.names["include"] || t.names["extends"] || t.names["import"]
+}
