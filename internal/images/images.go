@@ -103,6 +103,9 @@ type Client struct {
 	// Log, if set, gives the writer for what programs print while r is
 	// fetched. The writer may be nil.
 	Log func(r *Ref) io.Writer
+	// Content, if set, gives the SHA-256 of a file's content, in hex: for a
+	// caller that remembers it, so that an unchanged tar is read once.
+	Content func(f *os.File) (string, error)
 	// Warn, if set, is told what the user should know although nothing fails.
 	Warn func(r *Ref, message string)
 

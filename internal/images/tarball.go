@@ -30,6 +30,14 @@ func (t *tarball) resolve(ctx context.Context, c *Client, r *Ref, locked string)
 		return nil, err
 	}
 	defer f.Close()
+	if c.Content != nil {
+		hex, err := c.Content(f)
+		if err != nil {
+			return nil, err
+		}
+		d := digest.NewDigestFromEncoded(digest.SHA256, hex).String()
+		return &Resolved{Digest: d, Detail: [][2]string{{"content", d}}}, nil
+	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, interruptible(ctx, f)); err != nil {
 		return nil, err

@@ -17,6 +17,13 @@ type Lock struct{ file *os.File }
 // Unlock gives the lock back.
 func (l *Lock) Unlock() { l.file.Close() }
 
+// Remove gives the lock back and removes its file. Only for names that nobody
+// else will ever lock.
+func (l *Lock) Remove() {
+	os.Remove(l.file.Name())
+	l.file.Close()
+}
+
 // Lock takes the lock on a name. When another process holds it, waiting is
 // called once with who that is ("process 4711"), and Lock waits until it is
 // free or ctx ends.

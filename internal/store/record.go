@@ -74,19 +74,23 @@ func (s *Store) Layer(name, key string) (*Layer, error) {
 	return r, nil
 }
 
-// LastLayer is the most recently made layer of which name is true, nil when
-// there is none: what a rebuild is compared with.
-func (s *Store) LastLayer(match func(dir string) bool) *Layer {
+// LastLayers are the most recently made layers, by their names without the
+// key: what rebuilds are compared with. Damaged records are left out.
+func (s *Store) LastLayers() map[string]*Layer {
+	last := map[string]*Layer{}
 	entries, _ := os.ReadDir(s.private("layers"))
-	var last *Layer
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || !match(name) {
+		dir, ok := strings.CutSuffix(e.Name(), ".json")
+		i := strings.LastIndexByte(dir, '-')
+		if !ok || i < 0 {
 			continue
 		}
 		r := new(Layer)
-		if readRecord(s.private("layers", e.Name()), r) == nil && (last == nil || r.Made.After(last.Made)) {
-			last = r
+		if readRecord(s.private("layers", e.Name()), r) != nil {
+			continue
+		}
+		if was := last[dir[:i]]; was == nil || r.Made.After(was.Made) {
+			last[dir[:i]] = r
 		}
 	}
 	return last

@@ -77,6 +77,10 @@ func (s *Store) LogPath(name string) string { return s.private("logs", name+".lo
 // Remembered is the file in which the engine remembers digests of sources.
 func (s *Store) Remembered() string { return s.private("digests.json") }
 
+// Pins is the lock file of a project that has no project file to put one next
+// to.
+func (s *Store) Pins() string { return s.private("Raptor.lock") }
+
 func (s *Store) private(elem ...string) string {
 	return filepath.Join(append([]string{s.dir, private}, elem...)...)
 }

@@ -1,0 +1,11 @@
+// Command raptor builds the layers that .rapt files describe, runs them as
+// containers, and runs the jobs of a Raptor.toml.
+package main
+
+import (
+	"os"
+
+	"raptor-make/internal/cli"
+)
+
+func main() { os.Exit(cli.Raptor(os.Args[1:])) }

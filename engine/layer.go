@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"raptor-make/internal/store"
+	"raptor-make/rapt"
+	"raptor-make/sandbox"
+)
+
+func hashText(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+func cutVar(v string) (key, value string, ok bool) { return strings.Cut(v, "=") }
+
+// follow is the environment and working directory after an instruction.
+func follow(op rapt.Op, env []string, dir string) ([]string, string) {
+	switch op := op.(type) {
+	case *rapt.Env:
+		for _, v := range op.Vars {
+			env = append(env[:len(env):len(env)], v.Key+"="+v.Value)
+		}
+	case *rapt.Workdir:
+		dir = within(dir, op.Path)
+	}
+	return env, dir
+}
+
+// within joins a path of an instruction to the working directory. A trailing
+// slash, which means a directory, stays.
+func within(dir, p string) string {
+	joined := p
+	if !path.IsAbs(p) {
+		joined = dir + "/" + p
+	}
+	joined = path.Clean(joined)
+	if strings.HasSuffix(p, "/") && joined != "/" {
+		joined += "/"
+	}
+	return joined
+}
+
+// actions is what building a layer takes, and which instruction each action
+// comes from.
+func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instruction) {
+	env, dir := e.environment(l), "/"
+	for _, in := range l.Program.Build {
+		env, dir = follow(in.Op, env, dir)
+		if a := action(in.Op, env, dir); a != nil {
+			actions, from = append(actions, a), append(from, in)
+		}
+	}
+	return actions, from
+}
+
+func action(op rapt.Op, env []string, dir string) sandbox.Action {
+	switch op := op.(type) {
+	case *rapt.Run:
+		return &sandbox.Exec{Args: op.Args, Env: unique(env), Dir: dir}
+	case *rapt.Write:
+		return &sandbox.Write{Dest: within(dir, op.Dest), Data: []byte(op.Value), Mode: mode(op.Mode, 0o644), Owner: op.Owner}
+	case *rapt.Render:
+		return &sandbox.Write{Dest: within(dir, op.Dest), Data: []byte(op.Text), Mode: mode(op.Mode, 0o644), Owner: op.Owner}
+	case *rapt.Mkdir:
+		return &sandbox.Mkdir{Dest: within(dir, op.Dest), Parents: op.Parents, Mode: mode(op.Mode, 0o755), Owner: op.Owner}
+	case *rapt.Copy:
+		c := &sandbox.Copy{Dest: within(dir, op.Dest), Mode: op.Mode, Owner: op.Owner}
+		for _, s := range op.Sources {
+			c.Sources = append(c.Sources, sandbox.CopySource{Path: s.Path, Ignore: s.Ignore})
+		}
+		return c
+	}
+	return nil
+}
+
+func mode(given *fs.FileMode, otherwise fs.FileMode) fs.FileMode {
+	if given != nil {
+		return *given
+	}
+	return otherwise
+}
+
+// build makes a layer, whose lock is held.
+func (e *Engine) build(ctx context.Context, s *stepRun) error {
+	l := s.step.Layer
+	build, err := e.Store.Begin(l.Dir)
+	if err != nil {
+		return err
+	}
+	defer build.Discard()
+	record := &store.Layer{Key: string(l.Key), Parts: l.Parts}
+	if l.Image != nil {
+		err = e.fetch(ctx, s, build.Upper, record)
+	} else {
+		err = e.buildProgram(ctx, s, build, record)
+	}
+	if err != nil {
+		return err
+	}
+	record.Took = s.elapsed()
+	return build.Publish(record)
+}
+
+func (e *Engine) fetch(ctx context.Context, s *stepRun, dest string, record *store.Layer) error {
+	image := s.step.Layer.Image
+	config, err := e.Images.Unpack(ctx, image.Ref, image.Resolved, dest, s.progress)
+	if err != nil {
+		return err
+	}
+	record.Env = config.Env
+	return nil
+}
+
+func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Build, record *store.Layer) error {
+	l := s.step.Layer
+	spec := &sandbox.Spec{Upper: build.Upper, Work: build.Work, Build: true, Hostname: "raptor"}
+	for _, below := range l.Below.Stack() {
+		spec.Layers = append(spec.Layers, e.Store.Path(below.Dir))
+	}
+	if e.Network == "none" {
+		spec.Network = sandbox.NoNetwork
+	}
+	var from []*rapt.Instruction
+	spec.Actions, from = e.actions(l)
+	streams := s.streams()
+	streams.Started = func(i int) { s.detail(from[i].Text) }
+	result, err := e.Execute(ctx, spec, streams)
+	if err != nil {
+		return explainFailure(err, from)
+	}
+	record.Entries, record.Bytes = result.Entries, result.Bytes
+	return e.sameSources(l)
+}
+
+// sameSources makes sure that what was copied is what the key says.
+func (e *Engine) sameSources(l *Layer) error {
+	k := &keyer{}
+	p := &planner{Engine: e}
+	p.layerKey(l, k)
+	if LayerKey(k.sum()) == l.Key {
+		return nil
+	}
+	return fmt.Errorf("%s: a source changed while it was copied: %s; build it again", l.Name, strings.Join(compare(l.Parts, k.parts), "; "))
+}
+
+// explainFailure points at the instruction that failed.
+func explainFailure(err error, from []*rapt.Instruction) error {
+	var exit *sandbox.ExitError
+	var act *sandbox.ActionError
+	var setup *sandbox.SetupError
+	switch {
+	case errors.As(err, &exit):
+		d := from[exit.Action].Diagnose(fmt.Sprintf("RUN failed: %v", exit))
+		return &Failure{Err: err, Diagnostic: d}
+	case errors.As(err, &act):
+		d := from[act.Action].Diagnose(act.Error())
+		if run, ok := from[act.Action].Op.(*rapt.Run); ok {
+			d.Help = whyNotFound(act, run.Args[0])
+		}
+		return &Failure{Err: err, Diagnostic: d}
+	case errors.As(err, &setup) && setup.Help != "":
+		return fmt.Errorf("%w (%s)", err, setup.Help)
+	}
+	return err
+}
+
+// whyNotFound says what a program that is not there may have been meant as.
+func whyNotFound(err *sandbox.ActionError, word string) string {
+	switch {
+	case !isMissing(err.Err) || err.Op != "exec":
+		return ""
+	case strings.ContainsAny(word, "|&;<>$()`*?") || word == "cd" || word == "export" || strings.Contains(word, "="):
+		return "RUN has no shell: write RUN sh -c \"…\" for a command line of the shell"
+	}
+	return "there is no such program in the layers below; install it first"
+}
+
+// A Failure is a step that failed at a place in a user's file.
+type Failure struct {
+	Err        error // *sandbox.ExitError or *sandbox.ActionError
+	Diagnostic *rapt.Diagnostic
+}
+
+func (f *Failure) Error() string { return rapt.Diagnostics{f.Diagnostic}.Error() }
+
+// Print shows the place.
+func (f *Failure) Print(w io.Writer, color bool) { rapt.Diagnostics{f.Diagnostic}.Print(w, color) }
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// diagnose is an error at a place, with the file's text if it can be read.
+func diagnose(span rapt.Span, chain []rapt.Frame, message string) *rapt.Diagnostic {
+	source, _ := os.ReadFile(span.File)
+	return &rapt.Diagnostic{Message: message, Span: span, Chain: chain, Source: source}
+}

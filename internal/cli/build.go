@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"raptor-make/engine"
+	"raptor-make/internal/ui"
+	"raptor-make/rapt"
+	"raptor-make/recipes"
+)
+
+func (inv *invocation) buildCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "build TARGET…", Aliases: []string{"b"}, Short: "Build the layers of targets",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(c, "no target given")
+			}
+			p, err := inv.project()
+			if err != nil {
+				return err
+			}
+			return inv.make1(c.Context(), p, engine.Request{Layers: targets(args)})
+		},
+	}
+}
+
+// targets are names of the command line.
+func targets(names []string) []recipes.Value {
+	var list []recipes.Value
+	for _, name := range names {
+		list = append(list, recipes.Value{Text: name})
+	}
+	return list
+}
+
+// make1 plans a request and carries it out, or with -n shows the plan.
+func (inv *invocation) make1(ctx context.Context, p *recipes.Project, req engine.Request) error {
+	e, err := inv.engine(p, inv.noAct)
+	if err != nil {
+		return err
+	}
+	plan, err := inv.plan(ctx, e, req)
+	if err != nil {
+		return err
+	}
+	if inv.noAct {
+		return printPlan(os.Stdout, plan)
+	}
+	return inv.carryOut(ctx, e, plan)
+}
+
+// plan makes a plan and tells what is suspicious.
+func (inv *invocation) plan(ctx context.Context, e *engine.Engine, req engine.Request) (*engine.Plan, error) {
+	plan, err := e.Plan(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if len(plan.Warnings) > 0 && inv.quiet == 0 {
+		plan.Warnings.Print(os.Stderr, inv.color())
+	}
+	return plan, nil
+}
+
+// carryOut runs a plan and shows what happens. What failed has been told when
+// it returns.
+func (inv *invocation) carryOut(ctx context.Context, e *engine.Engine, plan *engine.Plan) error {
+	if changed := e.Lock.Changed(); inv.make.locked && len(changed) > 0 {
+		return rapt.Diagnostics{{Message: fmt.Sprintf("%s would have to change: %s", recipes.LockName, strings.Join(changed, ", ")),
+			Help: "run raptor-make without --locked and keep the new lock file"}}
+	}
+	if err := e.Lock.Save(); err != nil {
+		return err
+	}
+	display := ui.New(ui.Options{Out: os.Stderr, Mode: inv.progressMode(), Color: inv.color(), Verbosity: inv.verbose - inv.quiet, GitHub: os.Getenv("GITHUB_ACTIONS") == "true"})
+	sink := engine.Sink(display.Event)
+	if inv.events != "" {
+		events, closer, err := inv.eventSink()
+		if err != nil {
+			return err
+		}
+		defer closer.Close()
+		shown := sink
+		sink = func(ev engine.Event) { events(ev); shown(ev) }
+	}
+	err := e.Run(ctx, plan, sink)
+	display.Close()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errInterrupted):
+		return status(statusInterrupted)
+	}
+	return status(statusFailed)
+}
+
+func (inv *invocation) progressMode() string {
+	if inv.make.batch {
+		return "plain"
+	}
+	return inv.progress
+}
+
+func (inv *invocation) eventSink() (engine.Sink, io.Closer, error) {
+	if inv.events == "-" {
+		return ui.JSON(os.Stdout), io.NopCloser(nil), nil
+	}
+	f, err := os.Create(inv.events)
+	if err != nil {
+		return nil, nil, fmt.Errorf("write events: %w", err)
+	}
+	return ui.JSON(f), f, nil
+}
+
+// printPlan says what would be done, and why.
+func printPlan(w io.Writer, plan *engine.Plan) error {
+	verbs := map[engine.StepKind]string{engine.Fetch: "fetch", engine.Build: "build", engine.Job: ""}
+	todo := 0
+	for _, s := range plan.Steps {
+		if s.State == engine.Current {
+			continue
+		}
+		todo++
+		would := "would"
+		if s.State == engine.Pending {
+			would = "may"
+		}
+		what := strings.TrimSpace(verbs[s.Kind] + " " + s.Name)
+		if key := s.Key(); key != "" {
+			what += " [" + key + "]"
+		}
+		fmt.Fprintf(w, "%s %s\n", would, what)
+		for _, reason := range s.Reasons {
+			fmt.Fprintf(w, "  because %s\n", reason)
+		}
+	}
+	if todo == 0 {
+		fmt.Fprintln(w, "nothing to do")
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/recipes"
+)
+
+var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+
+// git is the directory that holds the files of a link to a git repository at
+// the commit that the lock file pins, or that its revision stands for now. A
+// commit is fetched once, and kept in the cache:
+//
+//	git/COMMIT/   its files, without the repository
+func (l *linker) git(link *recipes.Link) (string, error) {
+	url, rev := link.Git.URL.Text, link.Git.Rev.Text
+	commit, pinned := l.lock.Lookup(recipes.PinGit, url, rev)
+	if l.inv.make.update {
+		pinned = false
+	}
+	if !pinned && fullCommit.MatchString(rev) {
+		commit, pinned = rev, true
+	}
+	if pinned && !fullCommit.MatchString(commit) {
+		return "", fmt.Errorf("the lock file pins %s of %s to %q, which is no commit", rev, url, commit)
+	}
+	if pinned {
+		dir := filepath.Join(l.cache, "git", commit)
+		if _, err := os.Stat(dir); err == nil {
+			return dir, nil
+		}
+	}
+	if l.inv.make.offline {
+		return "", fmt.Errorf("fetch %s: it is not in the cache, and --offline is given", url)
+	}
+	want := rev
+	if pinned {
+		want = commit
+	}
+	commit, err := l.fetch(url, want)
+	if err != nil {
+		return "", err
+	}
+	l.lock.Record(recipes.PinGit, url, rev, commit)
+	return filepath.Join(l.cache, "git", commit), nil
+}
+
+// fetch brings a revision into the cache and returns its commit.
+func (l *linker) fetch(url, rev string) (string, error) {
+	parent := filepath.Join(l.cache, "git")
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", err
+	}
+	temp, err := os.MkdirTemp(parent, ".fetch-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temp)
+	for _, args := range [][]string{
+		{"init", "-q"},
+		{"fetch", "-q", "--depth=1", "--", url, rev},
+		{"-c", "advice.detachedHead=false", "checkout", "-q", "FETCH_HEAD"},
+	} {
+		if _, err := gitCommand(temp, args...); err != nil {
+			return "", err
+		}
+	}
+	out, err := gitCommand(temp, "rev-parse", "HEAD")
+	if err != nil {
+		return "", err
+	}
+	commit := strings.TrimSpace(out)
+	if err := os.RemoveAll(filepath.Join(temp, ".git")); err != nil {
+		return "", err
+	}
+	if err := os.Chmod(temp, 0o755); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(parent, commit)
+	err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE)
+	if err != nil && err != unix.EEXIST { // another process was first: the same files
+		return "", &os.LinkError{Op: "rename", Old: temp, New: dir, Err: err}
+	}
+	return commit, nil
+}
+
+func gitCommand(dir string, args ...string) (string, error) {
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C", "GIT_DIR=", "GIT_WORK_TREE=")
+	cmd.Env = withoutEmpty(cmd.Env)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		said := strings.TrimSpace(stderr.String())
+		if said == "" {
+			said = err.Error()
+		}
+		return "", fmt.Errorf("git %s: %s", args[0], said)
+	}
+	return string(out), nil
+}
+
+// withoutEmpty drops variables that are set to nothing, which git takes for
+// paths.
+func withoutEmpty(env []string) []string {
+	last := map[string]bool{}
+	var kept []string
+	for i := len(env) - 1; i >= 0; i-- {
+		key, value, _ := strings.Cut(env[i], "=")
+		if !last[key] && (value != "" || !strings.HasPrefix(key, "GIT_")) {
+			kept = append(kept, env[i])
+		}
+		last[key] = true
+	}
+	return kept
+}

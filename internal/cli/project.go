@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"raptor-make/engine"
+	"raptor-make/internal/images"
+	"raptor-make/internal/store"
+	"raptor-make/rapt"
+	"raptor-make/recipes"
+	"raptor-make/sandbox"
+)
+
+// projectFile is what a project's file is called.
+const projectFile = "Raptor.toml"
+
+// cacheDir is the directory for downloads, shared by all projects of a user.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("RAPTOR_CACHE_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if os.Geteuid() == 0 {
+		return "/var/cache/raptor", nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache directory: %w; set RAPTOR_CACHE_DIR", err)
+	}
+	return filepath.Join(dir, "raptor"), nil
+}
+
+// project loads the project file, if there is one, or the one that was asked
+// for.
+func (inv *invocation) project() (*recipes.Project, error) {
+	file := inv.make.file
+	if file == "" {
+		file = projectFile
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return recipes.Empty("."), nil
+		}
+	}
+	p, err := recipes.Load(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, rapt.Diagnostics{{Message: fmt.Sprintf("there is no project file %s", file)}}
+	}
+	return p, err
+}
+
+// engine wires everything that a command needs. With look, nothing is made on
+// disk.
+func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	dir := p.Abs(p.Settings.Store.Text)
+	s := store.Existing(dir)
+	if !look {
+		if s, err = store.Open(dir); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := recipes.LoadLock(lockFile(p, s))
+	if err != nil {
+		return nil, err
+	}
+	l := &linker{inv: inv, cache: cache, lock: lock, known: map[string]*rapt.Package{}}
+	pkg, err := l.project(p)
+	if err != nil {
+		return nil, err
+	}
+	digests := engine.LoadDigests(s.Remembered())
+	client := inv.images(p, cache)
+	client.Content = func(f *os.File) (string, error) {
+		digest, err := digests.File(f)
+		return string(digest), err
+	}
+	e := &engine.Engine{
+		Project: p, Package: pkg, Store: s, Lock: lock, Execute: sandbox.Run,
+		Loader:  &rapt.Loader{Project: pkg, Log: logTemplate},
+		Digests: digests,
+		Images:  client,
+		Epoch:   epoch(p),
+		Workers: inv.workers(p), KeepGoing: inv.make.keepGoing, Always: inv.make.always, Update: inv.make.update,
+		Proxies: proxies(), Platform: platform(p),
+	}
+	return e, nil
+}
+
+// lockFile is next to the project file; without one, in the store.
+func lockFile(p *recipes.Project, s *store.Store) string {
+	if p.File == "" {
+		return s.Pins()
+	}
+	return filepath.Join(p.Root, recipes.LockName)
+}
+
+func platform(p *recipes.Project) string {
+	if p.Settings.Platform.Text != "" {
+		return p.Settings.Platform.Text
+	}
+	return engine.ThisPlatform()
+}
+
+func (inv *invocation) workers(p *recipes.Project) int {
+	switch {
+	case inv.make.jobs > 0:
+		return inv.make.jobs
+	case p.Settings.Jobs > 0:
+		return p.Settings.Jobs
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func (inv *invocation) images(p *recipes.Project, cache string) *images.Client {
+	var seconds *int64
+	if n, err := strconv.ParseInt(epoch(p), 10, 64); err == nil {
+		seconds = &n
+	}
+	c := &images.Client{Cache: cache, Platform: platform(p), Epoch: seconds, Offline: inv.make.offline, Mirrors: map[string][]string{}, Insecure: map[string]bool{}}
+	for host, r := range p.Settings.Registries {
+		c.Mirrors[host] = recipes.Texts(r.Mirrors)
+		c.Insecure[host] = r.Insecure
+	}
+	return c
+}
+
+func epoch(p *recipes.Project) string {
+	if e := os.Getenv("SOURCE_DATE_EPOCH"); e != "" {
+		return e
+	}
+	if e := p.Settings.SourceDateEpoch; e != nil {
+		return strconv.FormatInt(*e, 10)
+	}
+	return ""
+}
+
+// proxies are the variables that say how to reach the network.
+func proxies() []string {
+	var env []string
+	for _, name := range []string{"http_proxy", "https_proxy", "no_proxy"} {
+		for _, key := range []string{name, strings.ToUpper(name)} {
+			if value, ok := os.LookupEnv(key); ok {
+				env = append(env, key+"="+value)
+			}
+		}
+	}
+	return env
+}
+
+func logTemplate(level, template, text string) {
+	levels := map[string]slog.Level{"trace": slog.LevelDebug - 4, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError}
+	slog.Log(nil, levels[level], template+": "+text)
+}
+
+// A linker makes packages of directories: the project, what it links, and what
+// those link.
+type linker struct {
+	inv     *invocation
+	cache   string
+	lock    *recipes.Lock
+	main    *rapt.Package
+	known   map[string]*rapt.Package // by directory
+	recipes string
+}
+
+func (l *linker) project(p *recipes.Project) (*rapt.Package, error) {
+	l.main = &rapt.Package{Root: p.Root, Links: map[string]*rapt.Package{}}
+	l.known[p.Root] = l.main
+	for _, link := range p.Links {
+		pkg, err := l.link(p, link)
+		if err != nil {
+			return nil, err
+		}
+		l.main.Links[link.Name] = pkg
+	}
+	for _, pair := range l.inv.links.list {
+		pkg, err := l.directory(pair[0], pair[1])
+		if err != nil {
+			return nil, fmt.Errorf("--link %s: %w", pair[0], err)
+		}
+		l.main.Links[pair[0]] = pkg
+	}
+	if l.main.Links["recipes"] == nil {
+		dir, err := recipes.Unpack(l.cache)
+		if err != nil {
+			return nil, err
+		}
+		l.main.Links["recipes"] = &rapt.Package{Name: "recipes", Root: dir, Project: l.main}
+	}
+	return l.main, nil
+}
+
+// link is the package that a link of a project file leads to.
+func (l *linker) link(p *recipes.Project, link *recipes.Link) (*rapt.Package, error) {
+	if link.Git != nil {
+		dir, err := l.git(link)
+		if err != nil {
+			return nil, rapt.Diagnostics{p.Diagnose(link.Git.URL.Span, err.Error(), "")}
+		}
+		pkg, err := l.directory(link.Name, dir)
+		if err == nil {
+			pkg.Confined = true
+		}
+		return pkg, err
+	}
+	pkg, err := l.directory(link.Name, p.Abs(link.Path.Text))
+	if err != nil && !errors.As(err, new(rapt.Diagnostics)) {
+		err = rapt.Diagnostics{p.Diagnose(link.Path.Span, fmt.Sprintf("link %s: %v", link.Name, err), "")}
+	}
+	return pkg, err
+}
+
+func (l *linker) directory(name, dir string) (*rapt.Package, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if pkg, ok := l.known[dir]; ok {
+		return pkg, nil
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no directory %s", dir)
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s is not a directory", dir)
+	}
+	pkg := &rapt.Package{Name: name, Root: dir, Links: map[string]*rapt.Package{}, Project: l.main}
+	l.known[dir] = pkg
+	file := filepath.Join(dir, projectFile)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return pkg, nil
+	}
+	own, err := recipes.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range own.Links {
+		if pkg.Links[link.Name], err = l.link(own, link); err != nil {
+			return nil, err
+		}
+	}
+	return pkg, nil
+}
