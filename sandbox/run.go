@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -44,17 +43,21 @@ func Run(ctx context.Context, spec *Spec, streams Streams) (Result, error) {
 
 // A session is one sandbox seen from outside.
 type session struct {
-	spec     *Spec
-	streams  Streams
-	files    []*os.File // to close at the end
-	extra    []*os.File // handed to the agent, from descriptor 3 on
-	events   *os.File
-	terminal *os.File // our end of the socket that brings the terminal's master
-	cmd      *exec.Cmd
-	copies   []func() error
+	spec    *Spec
+	streams Streams
+	files   []*os.File  // to close at the end
+	handed  []*os.File  // what the agent is started with, from descriptor 0 on
+	agents  []io.Closer // its ends of pipes, to close once it has them
+	events  *os.File
+	control *os.File // our end of the socket
+	pumps   []*pump
+	process *os.Process
 }
 
 func (s *session) close() {
+	for _, f := range s.agents {
+		f.Close()
+	}
 	for _, f := range s.files {
 		f.Close()
 	}
@@ -70,11 +73,13 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	s := &session{spec: spec, streams: streams}
 	w := &wire.Spec{
 		Layers: spec.Layers, Upper: spec.Upper, Work: spec.Work, Hostname: spec.Hostname, Build: spec.Build,
+		State: spec.State, Trace: streams.Stage != nil,
 		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: Capabilities.mask(), Filter: filter(),
 	}
 	if w.Hostname == "" {
 		w.Hostname = "raptor"
 	}
+	w.Hostname = w.Hostname[:min(len(w.Hostname), maxHostname)]
 	if spec.Network == HostNetwork {
 		w.ResolvConf = resolvConf()
 	}
@@ -82,14 +87,11 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		_, err := os.Stat("/dev/kvm")
 		w.KVM = err == nil
 	}
-	for _, m := range spec.Mounts {
-		mount := wire.Mount{Dest: filepath.Clean("/" + m.Dest), ReadOnly: m.ReadOnly, Source: m.Source, Overlay: m.Overlay, Index: m.Index}
-		for _, d := range m.Dirs {
-			mount.Dirs = append(mount.Dirs, wire.Dir(d))
-		}
-		w.Mounts = append(w.Mounts, mount)
+	err := s.mounts(w)
+	var sources []*os.File
+	if err == nil {
+		sources, err = s.actions(w)
 	}
-	sources, err := s.actions(w)
 	if err == nil {
 		err = s.descriptors(w.Encode(), sources)
 	}
@@ -100,12 +102,36 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	return s, nil
 }
 
+// maxHostname is the kernel's limit; targets may have longer names.
+const maxHostname = 64
+
+// mounts translates the mounts.
+func (s *session) mounts(w *wire.Spec) error {
+	for _, m := range s.spec.Mounts {
+		mount := wire.Mount{Dest: filepath.Clean("/" + m.Dest), ReadOnly: m.ReadOnly, Source: m.Source, Overlay: m.Overlay, Index: m.Index}
+		if mount.Dest == "/" {
+			return &SetupError{Stage: "mount", Path: "/", Err: unix.EBUSY, Help: "the layers are mounted there"}
+		}
+		for _, d := range m.Dirs {
+			if d.Name == "" || d.Name == "." || d.Name == ".." || strings.Contains(d.Name, "/") {
+				return &SetupError{Stage: "mount", Path: mount.Dest + "/" + d.Name, Err: unix.EINVAL}
+			}
+			mount.Dirs = append(mount.Dirs, wire.Dir(d))
+		}
+		w.Mounts = append(w.Mounts, mount)
+	}
+	return nil
+}
+
 // actions translates the actions, and opens the sources of COPY.
 func (s *session) actions(w *wire.Spec) (sources []*os.File, err error) {
 	for i, action := range s.spec.Actions {
 		var a wire.Action
 		switch action := action.(type) {
 		case *Exec:
+			if len(action.Args) == 0 {
+				return nil, &ActionError{Action: i, Op: "exec", Path: "nothing", Err: unix.EINVAL}
+			}
 			a = wire.Action{Kind: wire.Run, Args: action.Args, Env: action.Env, Dir: action.Dir}
 		case *Mkdir:
 			a = wire.Action{Kind: wire.Mkdir, Dest: action.Dest, Parents: action.Parents, Mode: uint32(action.Mode), Owner: action.Owner}
@@ -117,11 +143,12 @@ func (s *session) actions(w *wire.Spec) (sources []*os.File, err error) {
 				a.Mode = uint32(*action.Mode)
 			}
 			for _, src := range action.Sources {
-				f, err := os.Open(src.Path)
+				// Not to wait for anybody to write to a named pipe.
+				fd, err := unix.Open(src.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 				if err != nil {
-					return nil, &ActionError{Action: i, Op: "read", Path: src.Path, Err: reason(err)}
+					return nil, &ActionError{Action: i, Op: "read", Path: src.Path, Err: err}
 				}
-				s.keep(f)
+				f := s.keep(os.NewFile(uintptr(fd), src.Path))
 				exclude, err := excluded(src)
 				if err != nil {
 					return nil, &ActionError{Action: i, Op: "read", Path: src.Path, Err: reason(err)}
@@ -185,20 +212,18 @@ func (s *session) descriptors(encoded []byte, sources []*os.File) error {
 		return &SetupError{Stage: "create event pipe", Err: err}
 	}
 	s.events = s.keep(events)
-	terminal := os.Stdin // a place holder that the agent never touches
-	if s.streams.Terminal != nil {
-		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return &SetupError{Stage: "create terminal socket", Err: err}
-		}
-		s.terminal = s.keep(os.NewFile(uintptr(pair[0]), "terminal"))
-		terminal = s.keep(os.NewFile(uintptr(pair[1]), "terminal"))
-	} else if terminal, err = os.Open(os.DevNull); err != nil {
-		return &SetupError{Stage: "open", Path: os.DevNull, Err: reason(err)}
-	} else {
-		s.keep(terminal)
+	s.agents = append(s.agents, toEvents)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return &SetupError{Stage: "create control socket", Err: err}
 	}
-	s.extra = append([]*os.File{specFile, toEvents, terminal}, sources...)
+	s.control = s.keep(os.NewFile(uintptr(pair[0]), "control"))
+	control := os.NewFile(uintptr(pair[1]), "control")
+	s.agents = append(s.agents, control)
+	if s.handed, err = s.standard(); err != nil {
+		return err
+	}
+	s.handed = append(append(s.handed, specFile, toEvents, control), sources...)
 	return nil
 }
 
@@ -208,23 +233,8 @@ func (s *session) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
 	}
-	s.cmd = &exec.Cmd{
-		Path: fmt.Sprintf("/proc/self/fd/%d", agent.Fd()), Args: []string{"raptor-agent"}, Env: []string{}, Dir: "/",
-		ExtraFiles: s.extra,
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-			Pdeathsig:  syscall.SIGKILL,
-			Setsid:     true,
-		},
-	}
-	if s.spec.Network == NoNetwork {
-		s.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
-	}
-	if err := s.connect(); err != nil {
-		return Result{}, err
-	}
 	type outcome struct {
-		result Result
+		result *Result
 		err    error
 	}
 	done := make(chan outcome, 1)
@@ -234,48 +244,71 @@ func (s *session) run(ctx context.Context) (Result, error) {
 		// ends, so that thread stays ours until the agent is gone.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := s.cmd.Start()
-		s.extra[1].Close() // the agent's end of the event pipe
+		err := s.start(agent)
+		for _, f := range s.agents {
+			f.Close()
+		}
 		started <- err
 		if err != nil {
 			return
 		}
 		result, err := s.follow()
-		werr := s.cmd.Wait()
+		state, werr := s.process.Wait()
 		if err == nil && result == nil {
-			err = &SetupError{Stage: "run agent", Err: fmt.Errorf("it ended without a word: %w", orUnknown(werr))}
+			err = &SetupError{Stage: "run agent", Err: ended(state, werr)}
 		}
-		o := outcome{err: err}
-		if result != nil {
-			o.result = *result
-		}
-		done <- o
+		done <- outcome{result, err}
 	}()
 	if err := <-started; err != nil {
 		return Result{}, startError(err)
 	}
-	restore := s.attach()
-	defer restore()
+	detach := s.attach()
 	stopSignals := s.forward()
 	defer stopSignals()
 	select {
 	case o := <-done:
-		if ctx.Err() != nil {
-			return o.result, context.Cause(ctx)
+		s.drain(ctx)
+		detach(true)
+		switch {
+		case ctx.Err() != nil:
+			return Result{}, context.Cause(ctx)
+		case o.err != nil:
+			return Result{}, o.err
 		}
-		return o.result, o.err
+		return *o.result, nil
 	case <-ctx.Done():
-		s.cmd.Process.Kill() // process 1: all others go with it
+		s.process.Kill() // process 1: all others go with it
 		<-done
+		s.drain(ctx)
+		detach(false)
 		return Result{}, context.Cause(ctx)
 	}
 }
 
-func orUnknown(err error) error {
-	if err == nil {
-		return errors.New("exit status 0")
+// start starts the agent in new namespaces.
+func (s *session) start(agent *os.File) (err error) {
+	attr := &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true,
 	}
+	if s.spec.Network == NoNetwork {
+		attr.Cloneflags |= unix.CLONE_NEWNET
+	}
+	program := fmt.Sprintf("/proc/self/fd/%d", agent.Fd())
+	s.process, err = os.StartProcess(program, []string{"raptor-agent"}, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
 	return err
+}
+
+// agentEnv spares the agent's runtime work: it mostly lives shorter than one
+// collection takes, and a thread or two are all that it can use.
+var agentEnv = []string{"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=2"}
+
+func ended(state *os.ProcessState, err error) error {
+	if err != nil {
+		return fmt.Errorf("it ended without a word: %w", err)
+	}
+	return fmt.Errorf("it ended without a word: %v", state)
 }
 
 func startError(err error) error {
@@ -285,27 +318,6 @@ func startError(err error) error {
 	}
 	return e
 }
-
-// connect gives the agent its standard streams.
-func (s *session) connect() error {
-	s.cmd.Stdin = nil
-	if s.streams.Stdin != nil {
-		s.cmd.Stdin = s.streams.Stdin
-	}
-	s.cmd.Stdout, s.cmd.Stderr = s.streams.Stdout, s.streams.Stderr
-	if !s.streams.PassFiles {
-		// Wrapped, so that os/exec makes a pipe of an *os.File, too.
-		if s.streams.Stdout != nil {
-			s.cmd.Stdout = writer{s.streams.Stdout}
-		}
-		if s.streams.Stderr != nil {
-			s.cmd.Stderr = writer{s.streams.Stderr}
-		}
-	}
-	return nil
-}
-
-type writer struct{ io.Writer }
 
 // follow reads events until the agent closes the pipe. A nil result with a nil
 // error means that the agent ended without one.
@@ -335,6 +347,8 @@ func (s *session) follow() (*Result, error) {
 			return nil, &ActionError{Action: ev.Action, Op: ev.Op, Path: ev.Path, Err: said(ev)}
 		case wire.NoSetup:
 			return nil, &SetupError{Stage: ev.Op, Path: ev.Path, Err: said(ev), Help: setupHelp(ev)}
+		case wire.Stage:
+			s.streams.Stage(ev.Op, ev.Entries)
 		case wire.Done:
 			return &Result{Entries: ev.Entries, Bytes: ev.Bytes}, nil
 		}
@@ -382,7 +396,9 @@ func (s *session) forward() (stop func()) {
 		for {
 			select {
 			case sig := <-s.streams.Signals:
-				s.cmd.Process.Signal(sig)
+				if n, ok := sig.(syscall.Signal); ok && n > 0 && n < 128 {
+					s.control.Write([]byte{byte(n)})
+				}
 			case <-done:
 				return
 			}

@@ -25,6 +25,12 @@ type Spec struct {
 	// overlayfs's private attributes.
 	Build bool
 
+	// State says that Upper is kept, and may be used again by a later
+	// container with an empty Work: what raptor lent is taken out of it at the
+	// end, and its changes are flushed to the disk. Otherwise what a container
+	// leaves in Upper is fit to be removed and for nothing else.
+	State bool
+
 	Actions []Action
 }
 
@@ -105,11 +111,11 @@ func (*Copy) action()  {}
 type Streams struct {
 	Stdin  *os.File  // nil: empty
 	Stdout io.Writer // an *os.File is handed over as it is when PassFiles is set; else a pipe
-	Stderr io.Writer
+	Stderr io.Writer // may be Stdout: both then share one pipe, and keep their order
 
 	// Terminal, when set, is the user's terminal: the last Run gets a
 	// terminal of its own inside, joined to it (raw mode, size changes,
-	// signals), in place of the three streams.
+	// signals), in place of the three streams. It must be the last action.
 	Terminal *os.File
 
 	// PassFiles hands Stdin, Stdout and Stderr over as they are, so that a
@@ -121,6 +127,10 @@ type Streams struct {
 
 	// Started is called as each action begins. May be nil.
 	Started func(action int)
+
+	// Stage is called as each stage of making the sandbox is over, with
+	// CLOCK_MONOTONIC's nanoseconds then: for measurements. May be nil.
+	Stage func(stage string, at int64)
 }
 
 // A Result is what a build step left.

@@ -1,60 +1,134 @@
 package sandbox
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
-// attach joins the user's terminal to the sandbox's own, as soon as the agent
-// has made that, until restore is called.
-func (s *session) attach() (restore func()) {
+// attach joins the user's terminal to the sandbox's own as soon as the agent
+// has made that, until detach is called: then all that programs printed is on
+// the user's terminal, unless it does not take it and wait is false.
+func (s *session) attach() (detach func(wait bool)) {
 	if s.streams.Terminal == nil {
-		return func() {}
+		return func(bool) {}
 	}
-	s.extra[2].Close() // the agent's end of the socket
 	user := s.streams.Terminal
-	state := make(chan func(), 1)
+	joined := make(chan *joint, 1)
 	go func() {
 		master, err := s.receive()
-		if err != nil {
-			state <- func() {}
+		if err != nil { // it ended before it made one
+			joined <- nil
 			return
 		}
-		size(user, master)
-		resized := make(chan os.Signal, 1)
-		signal.Notify(resized, unix.SIGWINCH)
-		go func() {
-			for range resized {
-				size(user, master)
-			}
-		}()
-		old, _ := term.MakeRaw(int(user.Fd()))
-		s.terminal.Write([]byte{0}) // go ahead
-		drained := make(chan struct{})
-		go func() { io.Copy(os.Stdout, master); close(drained) }()
-		go io.Copy(master, user)
-		state <- func() {
-			<-drained // all that it printed, before the prompt of the shell
-			signal.Stop(resized)
-			if old != nil {
-				term.Restore(int(user.Fd()), old)
-			}
+		j := join(user, master)
+		s.control.Write([]byte{0}) // go ahead
+		joined <- j
+	}()
+	return func(wait bool) {
+		if j := <-joined; j != nil {
+			j.end(wait)
+		}
+	}
+}
+
+// A joint is a user's terminal and a sandbox's, joined.
+type joint struct {
+	user, master *os.File
+	before       *term.State
+	resized      chan os.Signal
+	printed      chan struct{} // closed when the sandbox's terminal is closed and all is printed
+	stop         *os.File      // to be closed, which ends the reading
+	typed        chan struct{} // closed when the reading has ended
+}
+
+func join(user, master *os.File) *joint {
+	j := &joint{user: user, master: master, resized: make(chan os.Signal, 1), printed: make(chan struct{}), typed: make(chan struct{})}
+	size(user, master)
+	signal.Notify(j.resized, unix.SIGWINCH)
+	go func() {
+		for range j.resized {
+			size(user, master)
 		}
 	}()
-	return func() {
-		s.terminal.Close() // ends the wait for a terminal that never came
-		(<-state)()
+	j.before, _ = term.MakeRaw(int(user.Fd()))
+	go func() {
+		defer close(j.printed)
+		io.Copy(user, master)
+	}()
+	stopped, stop, err := os.Pipe()
+	if err != nil {
+		close(j.typed)
+		return j
 	}
+	j.stop = stop
+	go func() {
+		defer close(j.typed)
+		defer stopped.Close()
+		j.read(stopped)
+	}()
+	return j
+}
+
+// read hands on what the user types. What is typed after the end is for the
+// user's shell: so nothing is read unless it can be handed on at once.
+func (j *joint) read(stopped *os.File) {
+	buf := make([]byte, 4096)
+	fds := []unix.PollFd{{Fd: int32(j.user.Fd()), Events: unix.POLLIN}, {Fd: int32(stopped.Fd()), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(fds, -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || fds[1].Revents != 0 {
+			return
+		}
+		n, err := unix.Read(int(j.user.Fd()), buf)
+		if err == unix.EINTR || err == unix.EAGAIN {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return
+		}
+		if _, err := j.master.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func (j *joint) end(wait bool) {
+	if j.stop != nil {
+		j.stop.Close()
+	}
+	if wait {
+		<-j.printed // before the prompt of the shell
+	} else {
+		select {
+		case <-j.printed:
+		case <-time.After(patience): // Ctrl-S, for instance
+		}
+	}
+	signal.Stop(j.resized)
+	close(j.resized)
+	if j.before != nil {
+		term.Restore(int(j.user.Fd()), j.before)
+	}
+	select {
+	case <-j.typed:
+	case <-time.After(patience): // the sandbox did not take what was typed
+	}
+	j.master.Close()
 }
 
 // receive waits for the master of the sandbox's terminal.
 func (s *session) receive() (*os.File, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
-	conn, err := s.terminal.SyscallConn()
+	conn, err := s.control.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -62,9 +136,9 @@ func (s *session) receive() (*os.File, error) {
 	var rerr error
 	if err := conn.Read(func(fd uintptr) bool {
 		_, n, _, _, rerr = unix.Recvmsg(int(fd), make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
-		return rerr != unix.EAGAIN
+		return rerr != unix.EINTR
 	}); err != nil {
-		return nil, err
+		return nil, errors.Join(err, rerr)
 	}
 	if rerr != nil {
 		return nil, rerr

@@ -9,6 +9,8 @@ import (
 	"raptor-make/sandbox/internal/wire"
 )
 
+const notCopied = message("it is a device or a socket, which COPY does not take")
+
 // A copier carries out one COPY. Its sources are open descriptors of the
 // host's files; nothing of them is mounted where a program could see it.
 type copier struct {
@@ -42,6 +44,9 @@ func (a *agent) copy(action *wire.Action) *opError {
 		from := wire.SourceFD + s.Index
 		if err := unix.Fstat(from, &st); err != nil {
 			return &opError{"read", s.Name, err}
+		}
+		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFDIR && kind != unix.S_IFREG {
+			return &opError{"copy", s.Name, notCopied}
 		}
 		c.exclude, c.linked = map[string]bool{}, map[inode]string{}
 		for _, e := range s.Exclude {
@@ -122,7 +127,7 @@ func (c *copier) entry(from, to, dir int, name, dest, rel string) *opError {
 	case unix.S_IFDIR:
 		return c.directory(from, to, dir, name, dest, rel, &st)
 	case unix.S_IFREG:
-		err = c.entryFile(from, to, name, dest, &st)
+		err = c.entryFile(from, to, dir, name, dest, &st)
 	case unix.S_IFLNK:
 		err = c.symlink(from, to, name, dest)
 	case unix.S_IFIFO:
@@ -132,7 +137,7 @@ func (c *copier) entry(from, to, dir int, name, dest, rel string) *opError {
 			}
 		}
 	default:
-		return &opError{"copy", rel, message("it is a device or a socket, which COPY does not take")}
+		return &opError{"copy", rel, notCopied}
 	}
 	if err != nil {
 		return &opError{"write", "/" + dest, err}
@@ -163,20 +168,20 @@ func (c *copier) directory(from, to, dir int, name, dest, rel string, st *unix.S
 		return oerr
 	}
 	if made {
-		copyXattrs(src, into)
+		copyXattrs(src, into, !c.action.HasMode)
 		setTimes(into, st)
 	}
 	return nil
 }
 
-func (c *copier) entryFile(from, to int, name, dest string, st *unix.Stat_t) error {
+func (c *copier) entryFile(from, to, dir int, name, dest string, st *unix.Stat_t) error {
 	id := inode{st.Dev, st.Ino}
 	if st.Nlink > 1 {
 		if first, ok := c.linked[id]; ok {
 			if err := c.remove(to, name, "/"+dest); err != nil {
 				return err
 			}
-			in, base, err := parent(c.bare, first)
+			in, base, err := parent(dir, first)
 			if err != nil {
 				return err
 			}
@@ -230,7 +235,7 @@ func (c *copier) regular(from int, st *unix.Stat_t, in int, name, dest string) e
 	if err := dress(fd, c.mode(st), c.uid, c.gid); err != nil {
 		return err
 	}
-	copyXattrs(from, fd)
+	copyXattrs(from, fd, !c.action.HasMode)
 	setTimes(fd, st)
 	return nil
 }
@@ -246,7 +251,7 @@ func (c *copier) mode(st *unix.Stat_t) uint32 {
 // those that hold data.
 func copyData(from, to int, size int64) error {
 	if size == 0 {
-		return nil
+		return copyUnsized(from, to)
 	}
 	if unix.IoctlFileClone(to, from) == nil {
 		return nil
@@ -268,6 +273,25 @@ func copyData(from, to int, size int64) error {
 		at = end
 	}
 	return unix.Ftruncate(to, size)
+}
+
+// copyUnsized copies a file that says it is empty: most are, but what /proc and
+// /sys have says so, too.
+func copyUnsized(from, to int) error {
+	buf := make([]byte, 4096)
+	for at := int64(0); ; {
+		n, err := unix.Pread(from, buf, at)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := writeAll(to, buf[:n]); err != nil {
+			return err
+		}
+		at += int64(n)
+	}
 }
 
 func copyRange(from, to int, at, end int64) error {
@@ -312,11 +336,16 @@ func copyBuffered(from, to int, at, end int64) error {
 }
 
 // copyXattrs copies what belongs to a file's content for its users: not the
-// marks of overlayfs or of the host's security module.
-func copyXattrs(from, to int) {
-	names := xattrs(from)
-	for _, name := range names {
-		if !strings.HasPrefix(name, "user.") && name != "security.capability" && !strings.HasPrefix(name, "system.posix_acl_") || strings.HasPrefix(name, "user.overlay.") {
+// marks of overlayfs or of the host's security module; and access lists, which
+// are part of the mode, only where that is the source's.
+func copyXattrs(from, to int, lists bool) {
+	for _, name := range xattrs(from) {
+		switch {
+		case strings.HasPrefix(name, "user.overlay."):
+			continue
+		case strings.HasPrefix(name, "user."), name == "security.capability":
+		case strings.HasPrefix(name, "system.posix_acl_") && lists:
+		default:
 			continue
 		}
 		buf := make([]byte, 64<<10)

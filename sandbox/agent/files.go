@@ -16,20 +16,22 @@ import (
 // out of it lead to it.
 
 // base is the directory that a destination starts from, and the destination
-// relative to it. /run is the sandbox's own, never the layer's.
+// relative to it. What leads to /run, also by a link of the layer, is in the
+// sandbox's own, which programs see; all else is in the layer, also where
+// something is mounted over it.
 func (a *agent) base(dest string) (int, string) {
-	if dest == "/run" || strings.HasPrefix(dest, "/run/") {
-		return a.root(), strings.TrimLeft(dest, "/")
+	path := strings.TrimLeft(dest, "/")
+	if real, err := resolve(dest); err == nil && (real == "/run" || strings.HasPrefix(real, "/run/")) {
+		if a.root == 0 {
+			fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return a.bare, path
+			}
+			a.root = fd
+		}
+		return a.root, path
 	}
-	return a.bare, strings.TrimLeft(dest, "/")
-}
-
-func (a *agent) root() int {
-	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return a.bare
-	}
-	return fd
+	return a.bare, path
 }
 
 // within opens a path below a directory as chroot(2) would see it.
@@ -37,7 +39,19 @@ func within(dir int, path string, flags int) (int, error) {
 	if path == "" {
 		path = "."
 	}
-	return unix.Openat2(dir, path, &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	return openat2(dir, path, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+}
+
+// openat2 tries again where the kernel says so: a ".." that it cannot prove to
+// stay inside, because something was renamed or mounted anywhere on the machine
+// just then.
+func openat2(dir int, path string, flags int, how uint64) (int, error) {
+	for {
+		fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: how})
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // parent opens the directory that path is in, and tells its last element.
@@ -170,9 +184,13 @@ func (a *agent) replace(in int, name, dest string) (int, error) {
 	return unix.Openat(in, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 }
 
-// remove removes a file; that there is none is fine. What raptor has lent at
-// its place is taken away with it.
+// remove removes a file; that there is none is fine. A mount point that only
+// raptor's mount needs goes with what is mounted on it.
 func (a *agent) remove(in int, name, dest string) error {
+	var st unix.Stat_t
+	if unix.Fstatat(in, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		a.claim(&st)
+	}
 	err := unix.Unlinkat(in, name, 0)
 	if err == unix.EBUSY {
 		if err := unix.Unmount(dest, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {

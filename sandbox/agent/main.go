@@ -6,16 +6,16 @@
 // imports no package with a costly initialiser, and it depends on nothing in
 // the layer.
 //
-// Two threads matter. The main one keeps all capabilities until the end, to
-// mount, to write files as the layer's root, and to seal. The spawner thread
-// (spawn.go) gives up what programs must not have, and starts them all.
+// One thread is special: the spawner's (spawn.go), which gives up what programs
+// must not have, and starts them all. All others keep all capabilities until
+// the end, to mount, to write files as the layer's root, and to seal.
 package main
 
 import (
 	"os"
-	"os/signal"
-	"runtime"
+	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,20 +23,18 @@ import (
 )
 
 func main() {
-	runtime.LockOSThread()
 	// Nothing that is ours survives an exec: not the spec, not the sources.
 	unix.CloseRange(wire.SpecFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	// The main program's children must not trace us or open our descriptors.
 	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	a := &agent{}
 	spec, err := readSpec()
+	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}
 	if err != nil {
+		a.Spec = &wire.Spec{}
 		a.fail("read specification", "", err)
 	}
-	a.Spec = spec
-	a.signals = make(chan os.Signal, 16)
-	// Caught, not ignored: an ignored signal would stay ignored in programs.
-	signal.Notify(a.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	ignoreSignals()
+	go a.listen()
 	a.setup()
 	for i := range a.Actions {
 		a.send(&wire.Event{Kind: wire.Started, Action: i})
@@ -49,6 +47,7 @@ func main() {
 		if err := a.seal(done); err != nil {
 			a.finish(&wire.Event{Kind: wire.NoSetup, Op: "seal layer", Path: err.path, Errno: errno(err.err), Text: err.err.Error()})
 		}
+		a.trace("seal layer")
 	}
 	a.finish(done)
 }
@@ -56,14 +55,20 @@ func main() {
 // An agent is one sandbox at work.
 type agent struct {
 	*wire.Spec
-	upper   int // the layer that is being made
-	bare    int // the overlay without anything mounted on top of it
+	upper   int // the directory that takes the changes
+	work    int
 	layers  []int
-	stubs   []stub
-	mounted []string // what setup mounted over files and directories, in order
+	bare    int    // the overlay without anything mounted on top of it
+	device  uint64 // of the overlay's directories
+	root    int    // the root with all mounts; 0: not opened yet
 	spawner *spawner
-	signals chan os.Signal
-	linked  map[inode]string // COPY: hard links made so far
+
+	stubs     []stub
+	lentFiles []lentFile
+	copied    map[string]*copiedDir // by path without the first slash
+
+	goAhead chan struct{}
+	program program
 }
 
 type inode struct{ dev, ino uint64 }
@@ -88,6 +93,69 @@ func readSpec() (*wire.Spec, error) {
 	return wire.Decode(buf)
 }
 
+// ignoreSignals lets programs send process 1 what they like: package scripts
+// do. Go's runtime has handlers of its own for all of these, most of which end
+// the process; and because it has, it gives the programs that we start the
+// default action. The os/signal package would cost ten changes of threads.
+func ignoreSignals() {
+	act := struct{ handler, flags, restorer, mask uint64 }{handler: 1}
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGABRT,
+		syscall.SIGBUS, syscall.SIGFPE, syscall.SIGUSR1, syscall.SIGSEGV, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGTERM,
+		syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGIO, syscall.SIGPWR, syscall.SIGSYS} {
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
+	}
+}
+
+// listen hears what raptor says, and ends the sandbox when raptor ends.
+// (The parent death signal comes too late if raptor ends before it is set.)
+func (a *agent) listen() {
+	said := make([]byte, 1)
+	for {
+		n, err := unix.Read(wire.ControlFD, said)
+		switch {
+		case err == unix.EINTR:
+		case n != 1:
+			os.Exit(1)
+		case said[0] == wire.GoAhead:
+			a.goAhead <- struct{}{}
+		default:
+			a.program.signal(syscall.Signal(said[0]))
+		}
+	}
+}
+
+// A program is the one that runs, if any. Signals wait for the next one.
+type program struct {
+	sync.Mutex
+	pid     int
+	pending []syscall.Signal
+}
+
+func (p *program) signal(sig syscall.Signal) {
+	p.Lock()
+	defer p.Unlock()
+	if p.pid == 0 {
+		p.pending = append(p.pending, sig)
+	} else {
+		syscall.Kill(p.pid, sig)
+	}
+}
+
+func (p *program) set(pid int) {
+	p.Lock()
+	p.pid = pid
+	pending := p.pending
+	if pid != 0 {
+		p.pending = nil
+	}
+	p.Unlock()
+	for _, sig := range pending {
+		if pid != 0 {
+			syscall.Kill(pid, sig)
+		}
+	}
+}
+
 func (a *agent) send(ev *wire.Event) {
 	buf := ev.Encode()
 	for len(buf) > 0 {
@@ -105,6 +173,12 @@ func (a *agent) send(ev *wire.Event) {
 // finish reports how it ended and ends the sandbox: the kernel kills what is
 // left in it.
 func (a *agent) finish(ev *wire.Event) {
+	if !a.Build {
+		a.leaveMounts()
+		if a.State {
+			a.leaveState()
+		}
+	}
 	a.send(ev)
 	os.Exit(0)
 }

@@ -17,13 +17,7 @@ import (
 // same device nodes 0/0 that overlayfs itself makes for deleted files. So a
 // layer says everything in its directory entries, and can be packed by anybody.
 func (a *agent) seal(done *wire.Event) *opError {
-	for i := len(a.mounted) - 1; i >= 0; i-- {
-		unix.Unmount(a.mounted[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	}
-	if err := a.removeStubs(); err != nil {
-		return err
-	}
-	a.forgetCopied()
+	a.leaveMounts()
 	if run, err := unix.Openat(a.upper, "run", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
 		err = empty(run)
 		unix.Close(run)
@@ -32,7 +26,8 @@ func (a *agent) seal(done *wire.Event) *opError {
 		}
 	}
 	s := &sealer{agent: a, done: done, seen: map[inode]bool{}}
-	return s.directory(a.upper, "", false)
+	_, err := s.directory(a.upper, "", false)
+	return err
 }
 
 // empty removes all in a directory.
@@ -68,47 +63,76 @@ type sealer struct {
 }
 
 // directory seals an open directory of the layer and all below it. In an opaque
-// directory all those below hide what the lower layers have there, too.
-func (s *sealer) directory(fd int, path string, opaque bool) *opError {
+// directory all those below hide what the lower layers have there, too. It tells
+// whether the directory itself is there for raptor's sake alone.
+func (s *sealer) directory(fd int, path string, opaque bool) (ours bool, oerr *opError) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return &opError{"stat", path, err}
+		return false, &opError{"stat", path, err}
 	}
 	names, err := list(fd)
 	if err != nil {
-		return &opError{"read", path, err}
+		return false, &opError{"read", path, err}
 	}
 	if s.strip(fd) {
 		opaque = true
 	}
+	changed := opaque
+	for i, name := range names {
+		removed, err := s.entry(fd, name, join(path, name), opaque)
+		if err != nil {
+			return false, err
+		}
+		if removed {
+			names[i], changed = "", true
+		}
+	}
 	if opaque {
 		if err := s.whiteouts(fd, path, names); err != nil {
-			return err
+			return false, err
 		}
+	}
+	if changed {
 		setTimes(fd, &st)
 	}
-	for _, name := range names {
-		if err := s.entry(fd, name, join(path, name), opaque); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.untouched(path, &st), nil
 }
 
-func (s *sealer) entry(dir int, name, path string, opaque bool) *opError {
+// entry seals one entry of a directory, or removes it if it is raptor's.
+func (s *sealer) entry(dir int, name, path string, opaque bool) (removed bool, oerr *opError) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &opError{"stat", path, err}
+		return false, &opError{"stat", path, err}
 	}
-	s.done.Entries++
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
+	ours := s.isOurs(dir, name, path, &st)
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return &opError{"open", path, err}
+			return false, &opError{"open", path, err}
 		}
-		defer unix.Close(fd)
-		return s.directory(fd, path, opaque)
+		forUs, oerr := s.directory(fd, path, opaque)
+		unix.Close(fd)
+		if oerr != nil {
+			return false, oerr
+		}
+		// Whatever a program has put into it keeps it.
+		if (ours || forUs) && unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) == nil {
+			return true, nil
+		}
+	} else if ours {
+		if err := unix.Unlinkat(dir, name, 0); err != nil {
+			return false, &opError{"remove", path, err}
+		}
+		return true, nil
+	}
+	s.done.Entries++
+	return false, s.file(dir, name, path, &st)
+}
+
+// file counts a file, and strips it of what overlayfs left on it.
+func (s *sealer) file(dir int, name, path string, st *unix.Stat_t) *opError {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
 	case unix.S_IFREG:
 		id := inode{st.Dev, st.Ino}
 		if st.Nlink == 1 || !s.seen[id] {
@@ -156,26 +180,15 @@ func (s *sealer) strip(fd int) (opaque bool) {
 		if !strings.HasPrefix(name, "trusted.overlay.") && !strings.HasPrefix(name, "user.overlay.") {
 			continue
 		}
-		if strings.HasSuffix(name, ".opaque") {
+		// "x" says something else: that there are whiteouts in the form of files
+		// with an attribute, which only overlays in user namespaces make.
+		value := make([]byte, 1)
+		if n, _ := unix.Fgetxattr(fd, name, value); strings.HasSuffix(name, ".opaque") && n == 1 && value[0] == 'y' {
 			opaque = true
 		}
 		unix.Fremovexattr(fd, name)
 	}
 	return opaque
-}
-
-func (a *agent) isOpaque(path string) bool {
-	fd, err := within(a.upper, path, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	for _, name := range xattrs(fd) {
-		if strings.HasSuffix(name, "overlay.opaque") {
-			return true
-		}
-	}
-	return false
 }
 
 // whiteouts deletes, one by one, the names that the layers below show in a
@@ -223,10 +236,7 @@ func (s *sealer) lower(i int, path string) (int, error) {
 	if path == "" {
 		path = "."
 	}
-	return unix.Openat2(s.layers[i], path, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
-	})
+	return openat2(s.layers[i], path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_BENEATH)
 }
 
 func isWhiteout(dir int, name string) bool {

@@ -17,6 +17,7 @@ import (
 type spawner struct {
 	requests chan spawnRequest
 	results  chan spawnResult
+	ready    chan error
 }
 
 type spawnRequest struct {
@@ -30,21 +31,20 @@ type spawnResult struct {
 	err error
 }
 
-func (a *agent) startSpawner() error {
-	s := &spawner{requests: make(chan spawnRequest), results: make(chan spawnResult)}
-	ready := make(chan error)
+func (a *agent) startSpawner() {
+	s := &spawner{requests: make(chan spawnRequest), results: make(chan spawnResult), ready: make(chan error, 1)}
+	a.spawner = s
 	go func() {
 		runtime.LockOSThread() // for good: the thread is of no other use
-		err := a.confine()
-		ready <- err
+		s.ready <- a.confine()
 		for r := range s.requests {
 			pid, err := syscall.ForkExec(r.path, r.argv, r.attr)
 			s.results <- spawnResult{pid, err}
 		}
 	}()
-	a.spawner = s
-	return <-ready
 }
+
+func (s *spawner) confined() error { return <-s.ready }
 
 func (s *spawner) start(r spawnRequest) (int, error) {
 	s.requests <- r
@@ -109,6 +109,9 @@ func (a *agent) run(i int, action *wire.Action) *wire.Event {
 	if err := unix.Stat(dir, &st); err != nil {
 		return failed("chdir", dir, err)
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return failed("chdir", dir, unix.ENOTDIR)
+	}
 	path, err := look(action.Args[0], dir, action.Env)
 	if err != nil {
 		return failed("exec", action.Args[0], err)
@@ -138,23 +141,10 @@ func (a *agent) run(i int, action *wire.Action) *wire.Event {
 	return nil
 }
 
-// wait waits for a program, hands on signals that raptor was sent, and reaps
-// whatever else ends meanwhile.
+// wait waits for a program, and reaps whatever else ends meanwhile.
 func (a *agent) wait(pid int) syscall.WaitStatus {
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		for {
-			select {
-			case sig := <-a.signals:
-				if s, ok := sig.(syscall.Signal); ok && s != syscall.SIGPIPE {
-					syscall.Kill(pid, s)
-				}
-			case <-done:
-				return
-			}
-		}
-	}()
+	a.program.set(pid)
+	defer a.program.set(0)
 	for {
 		var status syscall.WaitStatus
 		got, err := syscall.Wait4(-1, &status, 0, nil)
@@ -232,12 +222,10 @@ func (a *agent) openTerminal() (int, *opError) {
 	if err != nil {
 		return -1, &opError{"open", name, err}
 	}
-	if err := unix.Sendmsg(wire.TerminalFD, []byte{0}, unix.UnixRights(master), nil, 0); err != nil {
+	if err := unix.Sendmsg(wire.ControlFD, []byte{wire.GoAhead}, unix.UnixRights(master), nil, 0); err != nil {
 		return -1, &opError{"send", ptmx, err}
 	}
-	// raptor sets the size before the program can ask for it.
-	unix.Read(wire.TerminalFD, make([]byte, 1))
-	unix.Close(wire.TerminalFD)
+	<-a.goAhead // raptor sets the size before the program can ask for it
 	return fd, nil
 }
 

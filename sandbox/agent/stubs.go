@@ -6,35 +6,96 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stub is a file or directory that was made in the layer just to have
-// something to mount on. It goes again before the layer is sealed, unless an
-// instruction has meanwhile asked for it.
+// A stub is a file or directory that was made just to have something to mount
+// on. It goes again at the end, unless an instruction has meanwhile asked for
+// it.
 type stub struct {
-	path string
-	id   inode
+	path string // without links
 	dir  bool
-	// copied are the directories above it, outermost first, that came into the
-	// layer with it, as they were in the layers below.
-	copied []copiedDir
+	id   inode  // as seen in the sandbox
+	ino  uint64 // in the upper directory
+
+	// below is the directory it is in, if that is a mount's and not the
+	// layer's; -1 otherwise.
+	below int
 }
 
+// A copiedDir is a directory that came into the layer because raptor made
+// something below it.
 type copiedDir struct {
-	path string
-	was  unix.Stat_t
+	was   unix.Stat_t   // as it was in the layers below
+	ctime unix.Timespec // of the copy, when the programs started
 }
 
-// mountPoint makes sure that there is a directory or file to mount on.
-func (a *agent) mountPoint(path string, dir bool) error {
-	for at := 1; ; {
-		end := strings.IndexByte(path[at:], '/')
-		if end < 0 {
-			return a.makeStub(path, dir)
+// resolve follows the symbolic links in a path, inside the sandbox's root, and
+// leaves alone what does not exist.
+func resolve(path string) (string, error) {
+	done, rest := "", strings.Split(path, "/")
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			done = done[:max(strings.LastIndexByte(done, '/'), 0)]
+			continue
 		}
-		if err := a.makeStub(path[:at+end], true); err != nil {
-			return err
+		target, ok := readlink(done + "/" + name)
+		if !ok {
+			done += "/" + name
+			continue
 		}
-		at += end + 1
+		if links++; links > 40 {
+			return "", &opError{"resolve", path, unix.ELOOP}
+		}
+		if target[0] == '/' {
+			done = ""
+		}
+		rest = append(strings.Split(target, "/"), rest...)
 	}
+	if done == "" {
+		done = "/"
+	}
+	return done, nil
+}
+
+func readlink(path string) (string, bool) {
+	buf := make([]byte, 4096)
+	n, err := unix.Readlink(path, buf)
+	if err != nil || n == len(buf) || n == 0 {
+		return "", false
+	}
+	return string(buf[:n]), true
+}
+
+// mountPoint makes sure that there is a directory or file to mount on, and
+// tells where that is.
+func (a *agent) mountPoint(path string, dir bool) (string, error) {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		return path, nil
+	}
+	path, err := resolve(path)
+	if err != nil {
+		return "", err
+	}
+	if err := a.parents(path); err != nil {
+		return "", err
+	}
+	return path, a.makeStub(path, dir)
+}
+
+// parents makes the directories above a path that has no links.
+func (a *agent) parents(path string) error {
+	for i := 1; i < len(path); i++ {
+		if path[i] == '/' {
+			if err := a.makeStub(path[:i], true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (a *agent) makeStub(path string, dir bool) error {
@@ -42,9 +103,18 @@ func (a *agent) makeStub(path string, dir bool) error {
 	if unix.Stat(path, &st) == nil {
 		return nil
 	}
-	s := stub{path: path, dir: dir}
-	if a.Build {
-		s.copied = a.notInUpper(path)
+	above := path[:strings.LastIndexByte(path, '/')+1]
+	if err := unix.Stat(above, &st); err != nil {
+		return &opError{"stat", above, err}
+	}
+	s := stub{path: path, dir: dir, below: -1}
+	if st.Dev != a.device { // a directory of an overlay always has its device
+		var err error
+		if s.below, err = unix.Open(above, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return &opError{"open", above, err}
+		}
+	} else {
+		a.noteCopied(path)
 	}
 	var err error
 	if dir {
@@ -62,36 +132,93 @@ func (a *agent) makeStub(path string, dir bool) error {
 		return &opError{"stat", path, err}
 	}
 	s.id = inode{st.Dev, st.Ino}
-	if a.bare != 0 { // what is made on top of another mount is not in the layer
-		a.stubs = append(a.stubs, s)
-	}
+	a.stubs = append(a.stubs, s)
 	return nil
 }
 
-// notInUpper lists the directories above path that the layer does not have of
-// its own yet.
-func (a *agent) notInUpper(path string) []copiedDir {
-	var list []copiedDir
+// noteCopied remembers the directories above path that the layer does not have
+// of its own yet: making something there copies them into it.
+func (a *agent) noteCopied(path string) {
 	for i := 1; i < len(path); i++ {
 		if path[i] != '/' {
 			continue
 		}
 		var st unix.Stat_t
-		if unix.Fstatat(a.upper, path[1:i], &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		rel := path[1:i]
+		if a.copied[rel] != nil || a.statUpper(rel, &st) == nil {
 			continue
 		}
 		if unix.Lstat(path[:i], &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			list = append(list, copiedDir{path[:i], st})
+			if a.copied == nil {
+				a.copied = map[string]*copiedDir{}
+			}
+			a.copied[rel] = &copiedDir{was: st}
 		}
 	}
-	return list
 }
 
-// claim says that an instruction asks for what is only a stub so far: from now
-// on it is part of the layer.
+// beneath opens a path of the upper directory. The layer's links are not
+// followed: seen from the upper directory, which is a directory of the host,
+// they would lead out.
+func (a *agent) beneath(rel string, flags int) (int, error) {
+	if rel == "" {
+		rel = "."
+	}
+	return openat2(a.upper, rel, flags|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+}
+
+func (a *agent) statUpper(rel string, st *unix.Stat_t) error {
+	fd, err := a.beneath(rel, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fstat(fd, st)
+}
+
+// noteStubs looks at all that raptor made, just before programs start, so that
+// at the end it is known what they changed.
+func (a *agent) noteStubs() error {
+	if !a.Build && !a.State {
+		return nil // all of the upper directory is thrown away
+	}
+	var st unix.Stat_t
+	for rel, c := range a.copied {
+		fd, err := a.beneath(rel, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			continue
+		}
+		setTimes(fd, &c.was) // as if nothing had been made in it
+		if unix.Fstat(fd, &st) == nil {
+			c.ctime = st.Ctim
+		}
+		unix.Close(fd)
+	}
+	for i := range a.stubs {
+		if s := &a.stubs[i]; s.below < 0 && a.statUpper(s.path[1:], &st) == nil {
+			s.ino = st.Ino
+		}
+	}
+	for i := range a.lentFiles {
+		if l := &a.lentFiles[i]; a.statUpper(l.path[1:], &st) == nil {
+			l.ino, l.ctime = st.Ino, st.Ctim
+		}
+	}
+	return nil
+}
+
+// claim says that an instruction asks for what is only a stub or lent so far:
+// from now on it is part of the layer.
 func (a *agent) claim(st *unix.Stat_t) bool {
+	id := inode{st.Dev, st.Ino}
+	for i, l := range a.lentFiles {
+		if l.id == id {
+			a.lentFiles = append(a.lentFiles[:i:i], a.lentFiles[i+1:]...)
+			return true
+		}
+	}
 	for i, s := range a.stubs {
-		if s.id == (inode{st.Dev, st.Ino}) {
+		if s.id == id {
 			a.stubs = append(a.stubs[:i:i], a.stubs[i+1:]...)
 			return true
 		}
@@ -99,138 +226,98 @@ func (a *agent) claim(st *unix.Stat_t) bool {
 	return false
 }
 
-// removeStubs takes the stubs out of the layer. Everything that was mounted on
-// them is gone by now.
-func (a *agent) removeStubs() *opError {
+// isOurs tells whether an entry of the upper directory is there just because
+// raptor made it. dir is the directory it is in.
+func (a *agent) isOurs(dir int, name, path string, st *unix.Stat_t) bool {
+	for _, l := range a.lentFiles {
+		if l.path[1:] == path && l.ino == st.Ino && l.unchanged(dir, name, st) {
+			return true
+		}
+	}
+	for _, s := range a.stubs {
+		// By its number alone: a program may have renamed what is above it.
+		if s.below < 0 && s.ino == st.Ino && s.ino != 0 {
+			return s.dir || st.Size == 0
+		}
+	}
+	return false
+}
+
+// untouched tells whether a directory is in the layer for raptor's sake alone.
+func (a *agent) untouched(path string, st *unix.Stat_t) bool {
+	c := a.copied[path]
+	return c != nil && c.ctime == st.Ctim
+}
+
+// leaveMounts takes the stubs away that were made in what is mounted: those are
+// the user's own directories.
+func (a *agent) leaveMounts() {
 	for i := len(a.stubs) - 1; i >= 0; i-- {
 		s := a.stubs[i]
-		var st unix.Stat_t
-		if unix.Fstatat(a.bare, s.path[1:], &st, unix.AT_SYMLINK_NOFOLLOW) != nil || s.id != (inode{st.Dev, st.Ino}) {
+		if s.below < 0 {
 			continue
 		}
-		flags := 0
-		if s.dir {
-			flags = unix.AT_REMOVEDIR
-		} else if st.Size > 0 {
-			continue // somebody has written to it
-		}
-		if err := unix.Unlinkat(a.bare, s.path[1:], flags); err != nil && err != unix.ENOTEMPTY {
-			return &opError{"remove mount point", s.path, err}
-		}
+		name := s.path[strings.LastIndexByte(s.path, '/')+1:]
+		unix.Unmount(s.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		a.removeStub(s.below, name, &s)
 	}
-	return nil
 }
 
-// forgetCopied removes directories from the layer that came into it just
-// because a stub was made below them.
-func (a *agent) forgetCopied() {
-	for i := len(a.stubs) - 1; i >= 0; i-- {
-		copied := a.stubs[i].copied
-		for j := len(copied) - 1; j >= 0; j-- {
+// removeStub removes a stub that nobody has put anything in.
+func (a *agent) removeStub(dir int, name string, s *stub) {
+	var st unix.Stat_t
+	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || (s.below >= 0 && s.id != inode{st.Dev, st.Ino}) || (s.below < 0 && s.ino != st.Ino) {
+		return
+	}
+	if s.dir {
+		unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+	} else if st.Size == 0 {
+		unix.Unlinkat(dir, name, 0)
+	}
+}
+
+// leaveState takes what raptor made out of an upper directory that is kept as
+// the container left it.
+func (a *agent) leaveState() {
+	remove := func(path string, f func(dir int, name string)) {
+		i := strings.LastIndexByte(path, '/')
+		if dir, err := a.beneath(path[1:max(i, 1)], unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
+			f(dir, path[i+1:])
+			unix.Close(dir)
+		}
+	}
+	// What is above is looked at before it changes.
+	var gone []string
+	for rel := range a.copied {
+		var st unix.Stat_t
+		if a.statUpper(rel, &st) == nil && a.untouched(rel, &st) {
+			gone = append(gone, "/"+rel)
+		}
+	}
+	for _, l := range a.lentFiles {
+		remove(l.path, func(dir int, name string) {
 			var st unix.Stat_t
-			was := &copied[j].was
-			path := copied[j].path[1:]
-			if unix.Fstatat(a.upper, path, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && l.ino == st.Ino && l.unchanged(dir, name, &st) {
+				unix.Unlinkat(dir, name, 0)
+			}
+		})
+	}
+	for i := len(a.stubs) - 1; i >= 0; i-- {
+		if s := &a.stubs[i]; s.below < 0 && s.ino != 0 {
+			remove(s.path, func(dir int, name string) { a.removeStub(dir, name, s) })
+		}
+	}
+	for again := true; again; { // an empty one may be below an empty one
+		again = false
+		for i, path := range gone {
+			if path == "" {
 				continue
 			}
-			if st.Mode == was.Mode && st.Uid == was.Uid && st.Gid == was.Gid && !a.isOpaque(path) {
-				unix.Unlinkat(a.upper, path, unix.AT_REMOVEDIR) // not if there is anything in it
-			}
+			remove(path, func(dir int, name string) {
+				if unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) == nil {
+					gone[i], again = "", true
+				}
+			})
 		}
 	}
-}
-
-const (
-	resolvConf   = "/etc/resolv.conf"
-	policyHelper = "/usr/sbin/policy-rc.d"
-)
-
-// provideResolvConf lets names be resolved as on the host, without the layer
-// noticing.
-func (a *agent) provideResolvConf() error {
-	if a.ResolvConf == nil {
-		return nil
-	}
-	var st unix.Stat_t
-	err := unix.Stat(resolvConf, &st)
-	if err == unix.ENOENT {
-		if target, ok := readlink(resolvConf); ok {
-			return a.behindLink(target)
-		}
-	}
-	if unix.Stat("/etc", &st) != nil {
-		return nil // nothing here resolves names
-	}
-	return a.lendFile(resolvConf, a.ResolvConf, 0o644)
-}
-
-// behindLink fills in the target of a dangling link, if that is below the
-// temporary /run.
-func (a *agent) behindLink(target string) error {
-	switch {
-	case strings.HasPrefix(target, "../run/"):
-		target = target[2:]
-	case strings.HasPrefix(target, "/run/"):
-	default:
-		return nil
-	}
-	if strings.Contains(target, "/../") {
-		return nil
-	}
-	for i := len("/run/"); i < len(target); i++ {
-		if target[i] == '/' {
-			if err := unix.Mkdir(target[:i], 0o755); err != nil && err != unix.EEXIST {
-				return &opError{"mkdir", target[:i], err}
-			}
-		}
-	}
-	return create(unix.AT_FDCWD, target, a.ResolvConf, 0o644)
-}
-
-// providePolicy tells package scripts to start no services, unless the layer
-// has its own mind about it.
-func (a *agent) providePolicy() error {
-	var st unix.Stat_t
-	if unix.Lstat(policyHelper, &st) == nil || unix.Stat("/usr/sbin", &st) != nil {
-		return nil
-	}
-	return a.lendFile(policyHelper, []byte("#!/bin/sh\nexit 101\n"), 0o755)
-}
-
-// lendFile shows content at a path without writing it to the layer.
-func (a *agent) lendFile(path string, content []byte, mode uint32) error {
-	if err := a.mountPoint(path, false); err != nil {
-		return err
-	}
-	attr := unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID
-	fs, err := fresh("tmpfs", attr, "mode=755")
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fs)
-	if err := create(fs, "file", content, mode); err != nil {
-		return err
-	}
-	// A mount that is attached nowhere cannot be cloned in part: it is put on
-	// /run for a moment, and taken away by its descriptor's last reference.
-	if err := unix.MoveMount(fs, "", unix.AT_FDCWD, "/run", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return err
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/run/file", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if uerr := unix.Unmount("/run", unix.MNT_DETACH); err == nil {
-		err = uerr
-	}
-	if err != nil {
-		return err
-	}
-	return a.attach(fd, path)
-}
-
-func readlink(path string) (string, bool) {
-	buf := make([]byte, 4096)
-	n, err := unix.Readlink(path, buf)
-	if err != nil || n == len(buf) {
-		return "", false
-	}
-	return string(buf[:n]), true
 }

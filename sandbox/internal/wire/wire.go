@@ -14,11 +14,17 @@ import (
 
 // Descriptors that the agent is started with, after the standard three.
 const (
-	SpecFD     = 3 // a file that holds the encoded Spec
-	EventFD    = 4 // a pipe that takes Events
-	TerminalFD = 5 // a socket that takes the master of the terminal; /dev/null if there is none
-	SourceFD   = 6 // the first of the COPY sources, in order
+	SpecFD    = 3 // a file that holds the encoded Spec
+	EventFD   = 4 // a pipe that takes Events
+	ControlFD = 5 // a socket: see below
+	SourceFD  = 6 // the first of the COPY sources, in order
 )
+
+// What goes through the control socket, one byte a message. To the agent: a
+// signal for the program that runs, or GoAhead. From the agent: the master of
+// the terminal that it made; it starts the program when it is told to. The
+// socket's end is raptor's, and ends the sandbox.
+const GoAhead = 0
 
 // A Spec is a sandbox as the agent makes it.
 type Spec struct {
@@ -28,6 +34,8 @@ type Spec struct {
 	Mounts   []Mount
 	Hostname string
 	Build    bool
+	State    bool // the upper directory is kept
+	Trace    bool // report each stage of the set-up
 	Loopback bool // bring lo up in a network namespace of its own
 	Terminal bool
 	KVM      bool
@@ -88,6 +96,7 @@ const (
 	Failed             // Action could not be carried out: Op, Path, Errno or Text
 	NoSetup            // the sandbox could not be made: Op is the stage
 	Done               // all went well: Entries and Bytes of a sealed layer
+	Stage              // with Trace: Op is over, at CLOCK_MONOTONIC's Entries nanoseconds
 )
 
 // An Event is one thing that happened.
@@ -190,6 +199,8 @@ func (s *Spec) Encode() []byte {
 	}
 	e.str(s.Hostname)
 	e.bool(s.Build)
+	e.bool(s.State)
+	e.bool(s.Trace)
 	e.bool(s.Loopback)
 	e.bool(s.Terminal)
 	e.bool(s.KVM)
@@ -237,6 +248,8 @@ func Decode(buf []byte) (*Spec, error) {
 	}
 	s.Hostname = d.str()
 	s.Build = d.bool()
+	s.State = d.bool()
+	s.Trace = d.bool()
 	s.Loopback = d.bool()
 	s.Terminal = d.bool()
 	s.KVM = d.bool()

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// openLayers opens the directories that the root is made of, so that nothing
+// done to their paths from now on matters.
+func (a *agent) openLayers() error {
+	unix.Umask(0o022)
+	var err error
+	if a.upper, err = directory(a.Upper); err != nil {
+		return err
+	}
+	if a.work, err = directory(a.Work); err != nil {
+		return err
+	}
+	if a.layers, err = directories(a.Layers); err != nil {
+		return err
+	}
+	// A mount that flushed nothing leaves this mark, which keeps the directory
+	// from being used again. It is used again, so its owner thinks it good.
+	if unix.Unlinkat(a.work, "work/incompat/volatile/dirty", 0) != unix.ENOENT {
+		unix.Unlinkat(a.work, "work/incompat/volatile", unix.AT_REMOVEDIR)
+	}
+	return a.likeLower()
+}
+
+func directory(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &opError{"open", path, err}
+	}
+	return fd, nil
+}
+
+func directories(paths []string) ([]int, error) {
+	fds := make([]int, 0, len(paths))
+	for _, path := range paths {
+		fd, err := directory(path)
+		if err != nil {
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// likeLower gives a new upper directory the owner and mode of the root below,
+// which it would hide otherwise. One that holds something is not new.
+func (a *agent) likeLower() error {
+	if len(a.layers) == 0 {
+		return nil
+	}
+	if !a.Build {
+		if names, err := list(a.upper); err != nil || len(names) > 0 {
+			return err
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(a.layers[len(a.layers)-1], &st); err != nil {
+		return err
+	}
+	if err := unix.Fchown(a.upper, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return unix.Fchmod(a.upper, st.Mode&0o7777)
+}
+
+// mountRoot mounts the overlay over its own work directory, of which only the
+// kernel has use.
+func (a *agent) mountRoot() error {
+	layers := a.layers
+	if len(layers) == 0 {
+		// An overlay wants something below: an empty directory beside its own.
+		path := a.Work[:strings.LastIndexByte(a.Work, '/')] + "/empty"
+		if err := unix.Mkdir(path, 0o755); err != nil && err != unix.EEXIST {
+			return &opError{"mkdir", path, err}
+		}
+		empty, err := directory(path)
+		if err != nil {
+			return err
+		}
+		layers = []int{empty}
+	}
+	// Not for a directory that is kept: the end of an overlay flushes the whole
+	// file system it is on, which may take seconds.
+	fd, err := overlay(layers, a.upper, a.work, !a.State)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, a.Work, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+// overlay makes a detached overlay mount of open directories; with no upper
+// directory (-1) it is read-only. The layers are given lowest first.
+//
+// The kernel is told descriptors' names below /proc, not the paths: a string
+// for fsconfig must be shorter than 256 bytes, upperdir takes backslashes for
+// escapes, and whatever it is told can be read in the sandbox's mountinfo.
+func overlay(layers []int, upper, work int, volatile bool) (int, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, &opError{"fsopen", "overlay", err}
+	}
+	defer unix.Close(fs)
+	set := func(key, value string) error {
+		if err := unix.FsconfigSetString(fs, key, value); err != nil {
+			return &opError{"configure overlay", key, explain(fs, err)}
+		}
+		return nil
+	}
+	set("source", "raptor")
+	for i := len(layers) - 1; i >= 0; i-- {
+		if err := set("lowerdir+", descriptor(layers[i])); err != nil {
+			return -1, err
+		}
+	}
+	if upper >= 0 {
+		if err := set("upperdir", descriptor(upper)); err != nil {
+			return -1, err
+		}
+		if err := set("workdir", descriptor(work)); err != nil {
+			return -1, err
+		}
+		if volatile {
+			// The layer is made durable once, when it is complete.
+			if err := unix.FsconfigSetFlag(fs, "volatile"); err != nil {
+				return -1, &opError{"configure overlay", "volatile", err}
+			}
+		}
+	}
+	// A layer has to be understood by any overlay later, whatever its host's
+	// defaults: no redirects, no metadata-only copies, no index.
+	for _, key := range []string{"redirect_dir", "metacopy", "index"} {
+		if err := set(key, "off"); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, &opError{"create", "overlay", explain(fs, err)}
+	}
+	attr := unix.MOUNT_ATTR_NODEV
+	if upper < 0 {
+		attr |= unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
+	if err != nil {
+		return -1, &opError{"fsmount", "overlay", err}
+	}
+	return fd, nil
+}
+
+func descriptor(fd int) string { return "/proc/self/fd/" + itoa(fd) }
+
+// A detailed error carries what the kernel says about a mount beside errno.
+type detailed struct {
+	errno error
+	text  string
+}
+
+func (d *detailed) Error() string { return d.errno.Error() + " (" + d.text + ")" }
+func (d *detailed) Unwrap() error { return d.errno }
+
+func explain(fs int, err error) error {
+	buf := make([]byte, 1024)
+	var said []string
+	for {
+		n, rerr := unix.Read(fs, buf)
+		if rerr != nil || n <= 0 {
+			break
+		}
+		if line := strings.TrimSpace(string(buf[:n])); strings.HasPrefix(line, "e ") {
+			said = append(said, line[2:])
+		}
+	}
+	if len(said) == 0 {
+		return err
+	}
+	return &detailed{err, strings.Join(said, "; ")}
+}
+
+// pivot makes dir the root and lets go of the old one.
+func pivot(dir string) func() error {
+	return func() error {
+		if err := unix.Chdir(dir); err != nil {
+			return err
+		}
+		if err := unix.PivotRoot(".", "."); err != nil {
+			return err
+		}
+		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+			return err
+		}
+		return unix.Chdir("/")
+	}
+}
+
+// cloneRoot keeps a view of the overlay alone, for files to be written to the
+// layer itself, wherever something is mounted later.
+func (a *agent) cloneRoot() error {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	a.bare, a.device = fd, st.Dev
+	return nil
+}
