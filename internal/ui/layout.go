@@ -11,15 +11,16 @@ import (
 const (
 	mostTail = 8 // rows of output
 	margin   = 2 // cells left of everything: the cursor rests there
+	mostRule = 60
 )
 
 // A layout arranges the live region: a summary, the steps that run, the end of
 // the output of one of them.
 //
-//	  3/12 steps · 2 running · 1m02s                    ↑↓ select
-//	  debian-trixie    12.3s  ████░░░░ 43%  12.3 of 28.4 MB  3.1 MB/s  5s
+//	  3/12 steps · 2 running · 1m02s    ↑↓ select
+//	  debian-trixie    12.3s  ████░░░░  43%  12.3 of 28.4 MB  3.1 MB/s  5s
 //	▸ base             35.0s  RUN apt-get install linux-image-amd64
-//	  ── base ──────────────────────────────────────────────────────
+//	  ── base ──────────────────────────────────────────────────
 //	  Setting up linux-base (4.12) ...
 type layout struct {
 	board  *board
@@ -30,11 +31,14 @@ type layout struct {
 	keys   bool  // keys are read
 }
 
-// rows returns at most h-1 rows of less than w cells.
+// rows returns at most h-1 rows of less than w cells. Where there is room, it
+// leaves some cells and rows of the terminal free: while its user makes it
+// smaller, what was drawn a moment ago should still fit, neither be wrapped nor
+// scrolled away to where nobody can erase it.
 func (l *layout) rows(w, h int, now time.Time) []string {
-	w--
+	w -= 1 + min(w/16, 5)
 	rows := []string{l.summary(w, now)}
-	avail := h - 2 // without the summary, and one row of what went before
+	avail := h - 2 - min(h/8, 2)
 	if avail < 1 {
 		return rows
 	}
@@ -63,8 +67,8 @@ func (l *layout) summary(w int, now time.Time) string {
 	if !l.auto {
 		hint += "  esc follow"
 	}
-	if space := w - margin - textWidth(text) - textWidth(hint); l.keys && len(b.running) > 1 && space >= 4 {
-		row += strings.Repeat(" ", space) + l.paint.faint.Sprint(hint)
+	if l.keys && len(b.running) > 1 && margin+textWidth(text)+4+textWidth(hint) <= w {
+		row += "    " + l.paint.faint.Sprint(hint)
 	}
 	return row
 }
@@ -84,7 +88,7 @@ func (l *layout) tail(w, avail int) []string {
 		lines = []string{l.paint.faint.Sprint("(no output yet)")}
 	}
 	name := fit(l.chosen.shown, w-margin-6, l.glyphs.more)
-	line := strings.Repeat(l.glyphs.rule, max(w-margin-textWidth(name)-4, 0))
+	line := strings.Repeat(l.glyphs.rule, max(min(w, mostRule)-margin-textWidth(name)-4, 0))
 	rows := []string{"  " + l.paint.faint.Sprint(strings.Repeat(l.glyphs.rule, 2)) + " " + name + " " + l.paint.faint.Sprint(line)}
 	for _, line := range lines {
 		rows = append(rows, "  "+fit(expand(line), w-margin, l.glyphs.more))
@@ -147,40 +151,49 @@ func (l *layout) step(s *step, width, w int, now time.Time) string {
 	return row + "  " + fit(s.detail, rest, l.glyphs.more)
 }
 
-// transfer is a bar and its numbers, as much of them as there is room for.
+const (
+	leastBar = 8
+	mostBar  = 20
+)
+
+// transfer is a bar and its numbers, as much of them as there is room for. The
+// amounts, which the bar shows as well, are given up before rate and time left.
 func (l *layout) transfer(t *transfer, room int, now time.Time) string {
 	done, total := t.sum()
 	rate := t.rate(now)
-	numbers := []string{size(done)}
-	bar := ""
-	if total > 0 {
-		part := min(float64(done)/float64(total), 1)
-		numbers = []string{fmt.Sprintf("%3d%%", int(part*100)), amounts(done, total)}
-		if cells := min(room-26, 20); cells >= 6 {
-			bar = l.bar(part, cells) + " "
-		}
-	}
+	var pace []string
 	if rate > 0 {
-		numbers = append(numbers, size(int64(rate))+"/s")
-		if left := float64(total - done); left > 0 {
-			numbers = append(numbers, remaining(left/rate))
+		pace = []string{size(int64(rate)) + "/s"}
+		if total > done {
+			pace = append(pace, remaining(float64(total-done)/rate))
 		}
 	}
-	text := numbers[0]
-	for _, n := range numbers[1:] {
-		if textWidth(bar)+textWidth(text)+2+textWidth(n) > room {
-			break
+	if total <= 0 {
+		text := strings.Join(append([]string{size(done)}, pace...), "  ")
+		return l.beside(fit(text, room, l.glyphs.more), t, room)
+	}
+	part := min(float64(done)/float64(total), 1)
+	percent := fmt.Sprintf("%3d%%", int(part*100))
+	for _, numbers := range [][]string{append([]string{percent, amounts(done, total)}, pace...), append([]string{percent}, pace...), {percent}} {
+		text := strings.Join(numbers, "  ")
+		if cells := min(room-len(text)-1, mostBar); cells >= leastBar {
+			return l.beside(l.bar(part, cells)+" "+text, t, room)
 		}
-		text += "  " + n
 	}
-	what := l.what(t)
-	if left := room - textWidth(bar) - textWidth(text) - 2; left >= 8 {
-		text += "  " + l.paint.faint.Sprint(fit(what, left, l.glyphs.more))
+	return percent
+}
+
+// beside appends what is transferred, if there is room for it.
+func (l *layout) beside(text string, t *transfer, room int) string {
+	left := room - textWidth(text) - 2
+	if left < 8 {
+		return text
 	}
-	if bar != "" {
-		return bar + text
+	what := clean(t.items[t.last].what)
+	if n := len(t.items); n > 1 {
+		what += fmt.Sprintf(" (%d in all)", n)
 	}
-	return fit(text, room, l.glyphs.more)
+	return text + "  " + l.paint.faint.Sprint(fit(what, left, l.glyphs.more))
 }
 
 // remaining is an estimate, and so is given in whole seconds.
@@ -189,14 +202,6 @@ func remaining(seconds float64) string {
 		return fmt.Sprintf("%.0fs", max(seconds, 1))
 	}
 	return span(time.Duration(seconds * float64(time.Second)))
-}
-
-func (l *layout) what(t *transfer) string {
-	what := clean(t.items[t.last].what)
-	if n := len(t.items); n > 1 {
-		what += fmt.Sprintf(" (%d in all)", n)
-	}
-	return what
 }
 
 func (l *layout) bar(part float64, cells int) string {

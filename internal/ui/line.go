@@ -46,20 +46,34 @@ func (p *printer) ended(dst []byte, s *step) []byte {
 	case len(s.outputs) > 0:
 		outputs = " -> " + written(s.outputs)
 	}
-	return fmt.Appendf(dst, "%s %s%s %s%s\n", p.paint.good.Sprint("[*]"), word, p.bracketed(s.key), s.shown, outputs)
+	// Appended piece by piece: a run with nothing to do is little else.
+	dst = append(dst, p.paint.mark...)
+	dst = append(dst, word...)
+	dst = p.bracketed(dst, s.key)
+	dst = append(dst, ' ')
+	dst = append(dst, s.shown...)
+	dst = append(dst, outputs...)
+	return append(dst, '\n')
 }
 
 // brokeDown is the line of a step that failed, when it fails; the end of the
 // run tells the rest.
 func (p *printer) brokeDown(dst []byte, s *step) []byte {
-	return fmt.Appendf(dst, "%s Failed%s %s\n", p.paint.bad.Sprint("[!]"), p.bracketed(s.key), s.shown)
+	dst = append(dst, p.paint.bad.Sprint("[!]")...)
+	dst = p.bracketed(append(dst, " Failed"...), s.key)
+	return fmt.Appendf(dst, " %s\n", s.shown)
 }
 
-func (p *printer) bracketed(key string) string {
+func (p *printer) bracketed(dst []byte, key string) []byte {
 	if key == "" {
-		return ""
+		return dst
 	}
-	return " [" + p.paint.key.Sprint(key) + "]"
+	if p.paint.on {
+		key = p.paint.key.Sprint(key)
+	}
+	dst = append(dst, " ["...)
+	dst = append(dst, key...)
+	return append(dst, ']')
 }
 
 func written(outputs []engine.Written) string {

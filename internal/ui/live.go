@@ -21,6 +21,8 @@ type live struct {
 	selection selection
 	shown     bool // the region is on the screen, the cursor on its first cell
 	drawn     time.Time
+	width     int // of the terminal when it was drawn
+	height    int
 	buffer    []byte
 	attached  *attached // nil while nothing listens to keys and signals
 	attach    func(*Display) *attached
@@ -54,7 +56,9 @@ func (l *live) frame(lines []byte) []byte {
 		w, h := l.screen.size()
 		l.layout.keys = l.attached.keys()
 		l.layout.chosen, l.layout.auto = l.selection.current(&l.d.board, now)
-		l.buffer = appendFrame(l.buffer[:0], lines, l.layout.rows(w, h, now))
+		resized := w != l.width || h != l.height
+		l.width, l.height = w, h
+		l.buffer = appendFrame(l.buffer[:0], lines, l.layout.rows(w, h, now), resized)
 		return l.buffer
 	case l.shown && l.screen.foreground():
 		l.shown = false

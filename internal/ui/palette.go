@@ -38,6 +38,7 @@ type palette struct {
 	on                                    bool
 	good, key, bad, warn, faint, emphasis *color.Color
 	names                                 []*color.Color // told apart by eye, one for each step
+	mark                                  string         // of a step that ended well
 }
 
 func newPalette(on bool) palette {
@@ -50,9 +51,11 @@ func newPalette(on bool) palette {
 		}
 		return c
 	}
+	good := c(color.FgGreen, color.Bold)
 	return palette{
+		mark:     good.Sprint("[*]") + " ",
 		on:       on,
-		good:     c(color.FgGreen, color.Bold),
+		good:     good,
 		key:      c(color.FgHiBlack),
 		bad:      c(color.FgRed, color.Bold),
 		warn:     c(color.FgYellow, color.Bold),

@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 
@@ -44,15 +43,24 @@ const (
 	wrap       = "\x1b[?7h"
 	eraseRow   = "\x1b[K"
 	eraseBelow = "\x1b[J"
+
+	// eraseRegion empties the cursor's row and all below it. The row is erased by
+	// itself because only that makes tmux forget that it was wrapped; the blank is
+	// there because tmux takes erasing from the first cell of the screen for
+	// clearing the screen, and keeps what was on it in its history.
+	eraseRegion = "\r" + eraseRow + " " + eraseBelow + "\r"
 )
 
 // appendFrame draws rows in place of the region whose first cell the cursor is
-// on, with lines above them, and returns the cursor to the first cell.
-func appendFrame(dst, lines []byte, rows []string) []byte {
+// on, with lines above them, and returns the cursor to the first cell. The old
+// region is overwritten, which does not flicker anywhere; it must be erased if
+// the terminal's size has changed, because a row that was wrapped would stay
+// marked as going on in the next, and be joined with it by the next change.
+func appendFrame(dst, lines []byte, rows []string, erase bool) []byte {
 	dst = append(dst, beginFrame...)
 	dst = append(dst, '\r')
-	if len(lines) > 0 {
-		dst = append(dst, eraseBelow...)
+	if erase || len(lines) > 0 {
+		dst = append(dst, eraseRegion...)
 		dst = append(dst, lines...)
 	}
 	dst = append(dst, noWrap...)
@@ -74,7 +82,6 @@ func appendFrame(dst, lines []byte, rows []string) []byte {
 
 // appendErased takes the region away and writes lines in its place.
 func appendErased(dst, lines []byte) []byte {
-	dst = append(dst, '\r')
-	dst = append(dst, eraseBelow...)
-	return append(dst, bytes.TrimPrefix(lines, []byte("\r"))...)
+	dst = append(dst, eraseRegion...)
+	return append(dst, lines...)
 }

@@ -44,7 +44,8 @@ type Display struct {
 	live    *live // nil unless the mode is tty
 	pending []byte
 	timer   stopper
-	due     time.Time
+	due     time.Time     // when it calls
+	within  time.Duration // what it was set to
 	closed  bool
 	broken  bool // w has failed: nothing is written any more
 }
@@ -115,7 +116,7 @@ func (d *Display) Event(e engine.Event) {
 func (d *Display) schedule(k engine.EventKind) {
 	switch {
 	case d.live != nil && d.live.shown:
-		d.wake(max(0, every-d.clock.Now().Sub(d.live.drawn)))
+		d.wake(every)
 	case len(d.pending) > 0:
 		d.wake(gather)
 	case d.live != nil && (k == engine.Started || k == engine.Waiting):
@@ -125,6 +126,9 @@ func (d *Display) schedule(k engine.EventKind) {
 
 // wake arranges for flush to be called within the given time.
 func (d *Display) wake(in time.Duration) {
+	if d.timer != nil && d.within <= in {
+		return // set to no more than that, and earlier; the clock is not free
+	}
 	due := d.clock.Now().Add(in)
 	if d.timer != nil {
 		if !d.due.After(due) {
@@ -132,7 +136,7 @@ func (d *Display) wake(in time.Duration) {
 		}
 		d.timer.Stop()
 	}
-	d.due = due
+	d.due, d.within = due, in
 	d.timer = d.clock.AfterFunc(in, d.flush)
 }
 
