@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"raptor-make/engine"
 )
@@ -86,6 +87,14 @@ func (p *printer) failures(dst []byte, e *engine.Event) []byte {
 		dst = fmt.Appendf(dst, "Cancelled: %s\n", listing(b.cancelled))
 	}
 	return fmt.Appendf(dst, "%s after %s: %s\n", p.paint.bad.Sprint("Failed"), span(e.Elapsed), p.outcome())
+}
+
+// unfinished tells of failures when the run is cut short: nothing else will.
+func (p *printer) unfinished(dst []byte, now time.Time) []byte {
+	if p.board.over || len(p.board.failed) == 0 {
+		return dst
+	}
+	return p.failures(dst, &engine.Event{Elapsed: now.Sub(p.board.begun)})
 }
 
 // because names what skipped steps needed, when that is one thing.

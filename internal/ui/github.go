@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"raptor-make/engine"
 )
@@ -45,6 +46,8 @@ func (g *github) show(dst []byte, e *engine.Event, s *step) []byte {
 			dst = g.group(dst, s, true)
 		}
 		return dst
+	case engine.Started:
+		return g.says(dst, s, "started") // or else nothing is seen until it ends
 	case engine.Detail:
 		h := g.hold(s)
 		h.text = g.says(h.text, s, s.detail)
@@ -114,7 +117,7 @@ func disarm(text []byte) []byte {
 	return safe
 }
 
-func (g *github) rest(dst []byte) []byte {
+func (g *github) rest(dst []byte, now time.Time) []byte {
 	for _, s := range g.board.running {
 		if g.streams[s] != nil {
 			h := g.hold(s)
@@ -122,7 +125,7 @@ func (g *github) rest(dst []byte) []byte {
 		}
 		dst = g.group(dst, s, false)
 	}
-	return dst
+	return append(dst, disarm(g.unfinished(nil, now))...)
 }
 
 // annotate shows messages so that the workflow's page shows them as well.

@@ -122,3 +122,38 @@ func (c *counter) Write(b []byte) (int, error) {
 	c.frames += bytes.Count(b, []byte(beginFrame))
 	return c.Buffer.Write(b)
 }
+
+// A run that is cut short still says what failed.
+func TestCloseTellsFailures(t *testing.T) {
+	for name, o := range map[string]Options{"plain": {}, "quiet": {Mode: "quiet"}, "github": {GitHub: true}} {
+		var out bytes.Buffer
+		d := newDisplay(o, &out, newSetClock())
+		d.Event(layer(engine.Started, "base"))
+		d.Event(output(layer("", "base"), "unfinished"))
+		d.Event(with(layer(engine.Failed, "base"), func(e *engine.Event) { e.Err = excerpt{} }))
+		d.Close()
+		if got := out.String(); !bytes.Contains(out.Bytes(), []byte("3 | RNU")) || !bytes.Contains(out.Bytes(), []byte("  | unfinished\n")) {
+			t.Errorf("%s: %q was written", name, got)
+		}
+	}
+}
+
+// One Display shows run after run.
+func TestSecondRun(t *testing.T) {
+	for _, mode := range []Options{{}, {GitHub: true}, {Mode: "quiet"}} {
+		var once, twice bytes.Buffer
+		a, b := newDisplay(mode, &once, newSetClock()), newDisplay(mode, &twice, newSetClock())
+		for _, s := range scripts() {
+			once.Reset()
+			twice.Reset()
+			a = newDisplay(mode, &once, newSetClock())
+			for _, e := range s.events {
+				a.Event(e)
+				b.Event(e)
+			}
+			if diff := cmp.Diff(once.String(), twice.String()); diff != "" {
+				t.Errorf("%s after other runs (- alone, + is):\n%s", s.name, diff)
+			}
+		}
+	}
+}

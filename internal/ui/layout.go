@@ -54,8 +54,17 @@ func (l *layout) summary(w int, now time.Time) string {
 	if w >= 30 {
 		parts[0] += " steps"
 	}
-	if n := len(b.running); n > 0 {
+	waiting := 0
+	for _, s := range b.running {
+		if s.state == engine.Waiting {
+			waiting++
+		}
+	}
+	if n := len(b.running) - waiting; n > 0 {
 		parts = append(parts, fmt.Sprintf("%d running", n))
+	}
+	if waiting > 0 && w >= 50 {
+		parts = append(parts, fmt.Sprintf("%d waiting", waiting))
 	}
 	parts = append(parts, span(now.Sub(b.begun)))
 	if n := len(b.failed); n > 0 {

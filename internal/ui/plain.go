@@ -85,11 +85,11 @@ func (p *plain) endOutput(dst []byte, s *step) []byte {
 	return dst
 }
 
-func (p *plain) rest(dst []byte) []byte {
+func (p *plain) rest(dst []byte, now time.Time) []byte {
 	for _, s := range p.board.running {
 		dst = p.endOutput(dst, s)
 	}
-	return dst
+	return p.unfinished(dst, now)
 }
 
 const (

@@ -1,6 +1,10 @@
 package ui
 
-import "raptor-make/engine"
+import (
+	"time"
+
+	"raptor-make/engine"
+)
 
 // quiet shows, with -q, the lines of steps that ended, warnings and failures;
 // with -qq only errors and failures.
@@ -15,4 +19,4 @@ func (q *quiet) show(dst []byte, e *engine.Event, s *step) []byte {
 	return q.common(dst, e, s)
 }
 
-func (q *quiet) rest(dst []byte) []byte { return dst }
+func (q *quiet) rest(dst []byte, now time.Time) []byte { return q.unfinished(dst, now) }

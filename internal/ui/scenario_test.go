@@ -84,8 +84,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// live downloads, builds two layers side by side and runs a job, for about
-// twenty seconds, or until it is interrupted.
+// live downloads, builds two layers side by side and runs a job, for about a
+// minute, or until it is interrupted.
 func (r *run) live(ctx context.Context) {
 	const debian = "index.docker.io-library-debian-trixie"
 	r.send(engine.Event{Kind: engine.PlanMade, Total: 6})
@@ -104,7 +104,7 @@ func (r *run) live(ctx context.Context) {
 		r.send(engine.Event{Kind: engine.Detail, Step: name, Type: engine.Build, Text: "RUN apt-get install -y linux-image-amd64 systemd live-boot openssh-server"})
 	}
 	r.send(engine.Event{Kind: engine.Waiting, Step: "run disk", Type: engine.Job, Text: "process 4711, which builds base"})
-	for i := range 200 {
+	for i := range 1200 {
 		for k, name := range []string{"base", "ssh"} {
 			if i%4 == 0 || k == 0 {
 				text := fmt.Sprintf("Setting up lib%s-%d:amd64 (1.%d-1) ...\n", name, i, i)

@@ -1,6 +1,10 @@
 package ui
 
-import "raptor-make/engine"
+import (
+	"time"
+
+	"raptor-make/engine"
+)
 
 // scroll is what a terminal keeps: the lines above the live region. Output and
 // transfers are only seen in the region.
@@ -18,4 +22,4 @@ func (v *scroll) show(dst []byte, e *engine.Event, s *step) []byte {
 	return v.common(dst, e, s)
 }
 
-func (v *scroll) rest(dst []byte) []byte { return dst }
+func (v *scroll) rest(dst []byte, now time.Time) []byte { return v.unfinished(dst, now) }

@@ -146,14 +146,14 @@ func TestTerminalInterrupted(t *testing.T) {
 func TestTerminalKeys(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, "live", 80, 24)
-	c.until("3 running")
+	c.until("2 running")
 	c.master.Write([]byte("xyz\r\r\r"))
 	c.master.Write([]byte("\x1b[B\x1b[B\x1b[B"))
 	c.until("▸ run disk")
 	c.master.Write([]byte("1"))
 	c.until("▸ base")
 	screen := c.screen()
-	if strings.Contains(screen, "xyz") || strings.Count(screen, "3 running") != 1 {
+	if strings.Contains(screen, "xyz") || strings.Count(screen, "2 running") != 1 {
 		t.Errorf("the screen is\n%s", screen)
 	}
 	c.master.Write([]byte{3})

@@ -86,7 +86,7 @@ func TestTmuxResize(t *testing.T) {
 	t.Parallel()
 	m := startTmux(t, 80, 24)
 	m.keys("clear; UI_SCENARIO=live $PROGRAM", "Enter")
-	m.shows("3 running")
+	m.shows("2 running")
 	for _, size := range [][2]int{{200, 50}, {100, 12}, {120, 5}, {120, 40}, {80, 24}} {
 		m.resize(size[0], size[1])
 		time.Sleep(4 * every) // what is drawn for another size while it changes is nobody's fault
@@ -127,7 +127,7 @@ func TestTmuxJobControl(t *testing.T) {
 	t.Parallel()
 	m := startTmux(t, 80, 24)
 	m.keys("clear; UI_SCENARIO=live $PROGRAM", "Enter")
-	m.shows("3 running")
+	m.shows("2 running")
 	m.keys("C-z")
 	if screen := m.shows("Stopped"); strings.Contains(screen, "running") {
 		t.Errorf("the region is left on\n%s", screen)
@@ -139,7 +139,7 @@ func TestTmuxJobControl(t *testing.T) {
 		t.Errorf("something was drawn in the background:\n%s", screen)
 	}
 	m.keys("fg", "Enter")
-	m.shows("3 running")
+	m.shows("2 running")
 	m.shows("select")
 	m.keys("Down", "Down")
 	m.shows("▸ run disk")

@@ -54,8 +54,8 @@ type Display struct {
 type view interface {
 	// show appends whole lines to dst. s is nil for events of the run as a whole.
 	show(dst []byte, e *engine.Event, s *step) []byte
-	// rest appends what was held back, if the run ended without its last events.
-	rest(dst []byte) []byte
+	// rest appends what was held back, if the run ends without its last events.
+	rest(dst []byte, now time.Time) []byte
 }
 
 // New returns a Display. It writes nothing, queries nothing but the kind of
@@ -74,7 +74,7 @@ func newDisplay(o Options, w io.Writer, c clock) *Display {
 		d.view = &quiet{printer: p}
 	case o.GitHub && o.Mode != "tty":
 		d.view = newGitHub(p)
-	case o.Mode != "plain" && isTerminal(o.Out) && os.Getenv("TERM") != "dumb":
+	case o.Mode != "plain" && isTerminal(o.Out) && canDraw(os.Getenv("TERM")):
 		d.view = &scroll{printer: p}
 		d.live = newLive(d, paint)
 	default:
@@ -82,6 +82,9 @@ func newDisplay(o Options, w io.Writer, c clock) *Display {
 	}
 	return d
 }
+
+// canDraw says that a terminal of this kind moves its cursor.
+func canDraw(term string) bool { return term != "" && term != "dumb" }
 
 // Event shows one event. It is an engine.Sink: calls must not overlap. It
 // returns when the event has been taken note of, which may be up to 20 ms
@@ -185,7 +188,7 @@ func (d *Display) Close() error {
 		return nil
 	}
 	d.closed = true
-	d.pending = d.view.rest(d.pending)
+	d.pending = d.view.rest(d.pending, d.clock.Now())
 	d.mu.Unlock()
 	d.flush()
 	if d.live != nil {
