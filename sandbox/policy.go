@@ -1,6 +1,13 @@
 package sandbox
 
-import "golang.org/x/sys/unix"
+import (
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/filter"
+)
 
 // A CapabilitySet is a set of capabilities, by number.
 type CapabilitySet []int
@@ -21,5 +28,10 @@ func (s CapabilitySet) mask() uint64 {
 	return mask
 }
 
-// filter is the seccomp program that every program inside runs under.
-func filter() []byte { return nil }
+func (s CapabilitySet) has(capability int) bool { return s.mask()>>capability&1 != 0 }
+
+// systemCalls is the filter that every program inside runs under. It is made
+// once, out here: the agent just hands the kernel its bytes.
+var systemCalls = sync.OnceValues(func() ([]byte, error) {
+	return filter.Default.Assemble(runtime.GOARCH, Capabilities.has)
+})

@@ -71,10 +71,15 @@ func (s *session) keep(f *os.File) *os.File {
 // prepare opens everything that the agent is handed.
 func prepare(spec *Spec, streams Streams) (*session, error) {
 	s := &session{spec: spec, streams: streams}
+	filter, err := systemCalls()
+	if err != nil {
+		return nil, &SetupError{Stage: "filter system calls", Err: err}
+	}
 	w := &wire.Spec{
 		Layers: spec.Layers, Upper: spec.Upper, Work: spec.Work, Hostname: spec.Hostname, Build: spec.Build,
 		State: spec.State, Trace: streams.Stage != nil,
-		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: Capabilities.mask(), Filter: filter(),
+		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: Capabilities.mask(), Filter: filter,
+		NoNewPrivs: spec.NoNewPrivs, Weak: spec.weak,
 	}
 	if w.Hostname == "" {
 		w.Hostname = "raptor"
@@ -87,7 +92,8 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		_, err := os.Stat("/dev/kvm")
 		w.KVM = err == nil
 	}
-	err := s.mounts(w)
+	s.weaken(w)
+	err = s.mounts(w)
 	var sources []*os.File
 	if err == nil {
 		sources, err = s.actions(w)
@@ -100,6 +106,16 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// weaken switches off what is switched off out here. See Spec.weak.
+func (s *session) weaken(w *wire.Spec) {
+	if s.spec.weak&wire.Seccomp != 0 {
+		w.Filter = nil
+	}
+	if s.spec.weak&wire.Capabilities != 0 {
+		w.Keep = 1<<63 - 1
+	}
 }
 
 // maxHostname is the kernel's limit; targets may have longer names.
@@ -230,6 +246,9 @@ func (s *session) descriptors(encoded []byte, sources []*os.File) error {
 // run starts the agent and follows it to its end.
 func (s *session) run(ctx context.Context) (Result, error) {
 	agent, err := agentFile()
+	if s.spec.agent != nil {
+		agent, err = s.spec.agent, nil
+	}
 	if err != nil {
 		return Result{}, &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
 	}
@@ -294,6 +313,11 @@ func (s *session) start(agent *os.File) (err error) {
 	}
 	if s.spec.Network == NoNetwork {
 		attr.Cloneflags |= unix.CLONE_NEWNET
+	}
+	for defence, flag := range map[uint64]uintptr{wire.PIDs: unix.CLONE_NEWPID, wire.IPC: unix.CLONE_NEWIPC, wire.HostNames: unix.CLONE_NEWUTS} {
+		if s.spec.weak&defence != 0 {
+			attr.Cloneflags &^= flag
+		}
 	}
 	program := fmt.Sprintf("/proc/self/fd/%d", agent.Fd())
 	s.process, err = os.StartProcess(program, []string{"raptor-agent"}, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})

@@ -31,7 +31,18 @@ type Spec struct {
 	// leaves in Upper is fit to be removed and for nothing else.
 	State bool
 
+	// NoNewPrivs lets set-id bits and file capabilities give programs nothing.
+	// It is no default: programs start as the sandbox's root with all that can
+	// be had inside, so that it keeps nothing from a hostile one, and it breaks
+	// the sudo, su and ping of those that run as somebody else. It is for
+	// jobs that give up root themselves.
+	NoNewPrivs bool
+
 	Actions []Action
+
+	// For tests of the defences: those that are off, and an agent that heeds it.
+	weak  uint64
+	agent *os.File
 }
 
 // Network says which network a sandbox sees.

@@ -4,7 +4,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -50,50 +49,6 @@ func (s *spawner) start(r spawnRequest) (int, error) {
 	s.requests <- r
 	result := <-s.results
 	return result.pid, result.err
-}
-
-// confine gives up capabilities and system calls, for this thread and all
-// that it starts.
-func (a *agent) confine() error {
-	for c := uintptr(0); c < 64; c++ {
-		if a.Keep>>c&1 != 0 {
-			continue
-		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
-			if err == unix.EINVAL {
-				break // this kernel knows no more
-			}
-			return &opError{"drop capability", "", err}
-		}
-	}
-	unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	// A keyring of their own, so that the host's session keys are out of reach.
-	unix.KeyctlJoinSessionKeyring("")
-	if err := a.limitCapabilities(); err != nil {
-		return &opError{"set capabilities", "", err}
-	}
-	if len(a.Filter) == 0 {
-		return nil
-	}
-	prog := unix.SockFprog{Len: uint16(len(a.Filter) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&a.Filter[0]))}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
-		return &opError{"install system call filter", "", err}
-	}
-	return nil
-}
-
-// limitCapabilities leaves this thread what programs may have, and SYS_ADMIN,
-// which installing a filter without no_new_privs takes; an exec drops that,
-// because the bounding set does not have it.
-func (a *agent) limitCapabilities() error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	keep := a.Keep | 1<<unix.CAP_SYS_ADMIN
-	var data [2]unix.CapUserData
-	for i := range data {
-		part := uint32(keep >> (32 * i))
-		data[i] = unix.CapUserData{Effective: part, Permitted: part}
-	}
-	return unix.Capset(&hdr, &data[0])
 }
 
 // run executes a program and waits for it.

@@ -40,6 +40,9 @@ type Spec struct {
 	Terminal bool
 	KVM      bool
 
+	NoNewPrivs bool   // set-id bits and file capabilities give programs nothing
+	Weak       uint64 // defences that are off; only an agent built for tests heeds it
+
 	ResolvConf []byte // nil: there is none
 	Keep       uint64 // capabilities that programs may have, a bit each
 	Filter     []byte // seccomp program: struct sock_filter, in this machine's byte order
@@ -204,6 +207,8 @@ func (s *Spec) Encode() []byte {
 	e.bool(s.Loopback)
 	e.bool(s.Terminal)
 	e.bool(s.KVM)
+	e.bool(s.NoNewPrivs)
+	e.num(s.Weak)
 	e.bool(s.ResolvConf != nil)
 	e.bytes(s.ResolvConf)
 	e.num(s.Keep)
@@ -253,6 +258,8 @@ func Decode(buf []byte) (*Spec, error) {
 	s.Loopback = d.bool()
 	s.Terminal = d.bool()
 	s.KVM = d.bool()
+	s.NoNewPrivs = d.bool()
+	s.Weak = d.num()
 	hasResolv := d.bool()
 	if resolv := d.bytes(); hasResolv {
 		s.ResolvConf = append([]byte{}, resolv...)
