@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +110,58 @@ func TestJSONWriterFails(t *testing.T) {
 	}
 	if w.after != -1 {
 		t.Errorf("%d writes after the first that failed", -1-w.after)
+	}
+}
+
+// docs/events.md names every kind and every field, and its examples of jq work.
+func TestEventsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/events.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines bytes.Buffer
+	sink := JSON(&lines)
+	for _, s := range scripts() {
+		for _, e := range s.events {
+			sink(e)
+		}
+	}
+	for _, kind := range []engine.EventKind{
+		engine.PlanMade, engine.Waiting, engine.Started, engine.Detail, engine.Progress, engine.Output, engine.Message,
+		engine.Done, engine.Cached, engine.Failed, engine.Cancelled, engine.Skipped, engine.Finished,
+	} {
+		if !bytes.Contains(doc, []byte("\n| `"+kind+"` | ")) {
+			t.Errorf("kind %q has no row", kind)
+		}
+		if !bytes.Contains(lines.Bytes(), []byte(`"kind":"`+kind+`"`)) {
+			t.Errorf("no script has %q", kind)
+		}
+	}
+	object := reflect.TypeFor[jsonEvent]()
+	for i := range object.NumField() {
+		name, _, _ := strings.Cut(object.Field(i).Tag.Get("json"), ",")
+		if !bytes.Contains(doc, []byte("\n| `"+name+"` | ")) {
+			t.Errorf("field %q has no row", name)
+		}
+	}
+	file := t.TempDir() + "/events.json"
+	if err := os.WriteFile(file, lines.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runExamples(t, string(doc), file)
+}
+
+func runExamples(t *testing.T, doc, file string) {
+	if _, err := exec.LookPath("jq"); err != nil {
+		t.Skip("jq is not installed")
+	}
+	for _, block := range strings.Split(doc, "```sh\n")[1:] {
+		script, _, _ := strings.Cut(block, "```")
+		script = strings.ReplaceAll(script, "events.json", file)
+		script = strings.ReplaceAll(script, "raptor make -q --events -", "cat "+file)
+		out, err := exec.Command("sh", "-c", script).CombinedOutput()
+		if err != nil || len(out) == 0 {
+			t.Errorf("%s\nsays %q, %v", script, out, err)
+		}
 	}
 }
