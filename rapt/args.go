@@ -2,6 +2,8 @@ package rapt
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/mitsuhiko/minijinja/minijinja-go/v2"
@@ -26,7 +28,7 @@ func newArgs(_ *minijinja.State, args []value.Value, kwargs map[string]value.Val
 	return value.FromObject(&argsValue{}), nil
 }
 
-func (a *argsValue) ObjectString() string { return "" }
+func (a *argsValue) String() string { return "" }
 
 func (a *argsValue) GetAttr(name string) value.Value {
 	switch name {
@@ -130,7 +132,7 @@ func (a *argsValue) fit(given map[string]value.Value) (value.Value, error) {
 	if len(missing) > 0 {
 		return misuse("missing %s; expected %s", strings.Join(missing, ", "), a.expected())
 	}
-	for name := range given {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if _, known := result[name]; !known {
 			return misuse("unknown parameter %s; expected %s", name, a.expected())
 		}

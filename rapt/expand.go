@@ -38,6 +38,7 @@ type reading struct {
 	text     *rendering
 	template *template
 	lookups  map[string]bool // the variables that its instructions asked for
+	partial  bool            // its template failed in parts, which are hidden
 }
 
 // expand makes the program of a module, or says why it cannot.
@@ -114,11 +115,12 @@ func (x *expansion) read(r *reading, vars map[string]value.Value) {
 	}
 	r.template = t
 	text, problems := x.loader.renderTemplate(t, vars, x.session(r), true)
+	x.problems = append(x.problems, framed(problems, r.chain)...)
 	if text == nil {
-		x.problems = append(x.problems, framed(problems, r.chain)...)
 		return
 	}
 	r.text = text
+	r.partial = len(problems) > 0
 	damaged := false
 	if !text.identity {
 		damage(text.text, func(e extent, what string) {
@@ -129,9 +131,29 @@ func (x *expansion) read(r *reading, vars map[string]value.Value) {
 	if damaged {
 		return
 	}
-	for _, st := range parse(text.text, func(p problem) { x.report(r, p) }) {
-		x.statement(r, &st)
+	statements := parse(text.text, func(p problem) {
+		if !r.partial || !hides(linesAround(text.text, p.extent)) {
+			x.report(r, p)
+		}
+	})
+	for i := range statements {
+		if st := &statements[i]; !r.partial || !hides(text.text[st.start:st.end]) {
+			x.statement(r, st)
+		}
 	}
+}
+
+// hides tells whether a text holds what a failed expression did not give.
+func hides(text string) bool { return strings.Contains(text, hiddenText) }
+
+// linesAround is the whole of the lines that an extent touches.
+func linesAround(text string, e extent) string {
+	start := strings.LastIndexByte(text[:min(e.start, len(text))], '\n') + 1
+	end := min(e.end, len(text))
+	if n := strings.IndexByte(text[end:], '\n'); n >= 0 {
+		end += n
+	}
+	return text[start:end]
 }
 
 func (x *expansion) session(r *reading) session {
@@ -254,7 +276,7 @@ func (x *expansion) includeModule(r *reading, st *statement, m module) {
 	inner.chain = slices.Concat([]Frame{{Verb: "included", Span: at.span}}, at.frames, r.chain)
 	x.source(SourceModule, m.path, st.words[0].text, nil)
 	x.read(inner, vars)
-	if inner.text != nil {
+	if inner.text != nil && !inner.partial {
 		x.unused(r, st, inner)
 	}
 }

@@ -1,6 +1,7 @@
 package rapt
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -90,7 +91,7 @@ func (p *parser) layout() {
 	}
 }
 
-// expression = lookup | string | integer | boolean | list | map ;
+// expression = lookup | string | integer | boolean | "none" | list | map ;
 func (p *parser) expression() (*expression, bool) {
 	p.entered("expression")
 	e := &expression{extent: extent{p.pos, p.pos}}
@@ -197,10 +198,60 @@ func (p *parser) nested(e *expression, read func(*expression) bool) bool {
 	p.take()
 	ok := read(e)
 	p.depth--
-	if !ok && p.pos >= len(p.text) && p.depth == 0 {
-		p.fail(extent{open, open + 1}, "", "%q is never closed", p.text[open])
+	if ok || p.depth > 0 {
+		return ok
 	}
-	return ok
+	if p.pos >= len(p.text) {
+		p.fail(extent{open, open + 1}, "", "%q is never closed", p.text[open])
+	} else if p.atKeyword() {
+		p.fail(extent{open, open + 1}, "", "%q is not closed before the next instruction", p.text[open])
+	}
+	p.resume(open)
+	return false
+}
+
+// atKeyword tells whether a line starts here, and with a keyword.
+func (p *parser) atKeyword() bool {
+	start := strings.LastIndexByte(p.text[:p.pos], '\n') + 1
+	if strings.TrimLeft(p.text[start:p.pos], " \t") != "" {
+		return false
+	}
+	first, _, _ := strings.Cut(firstLine(p.text[p.pos:]), " ")
+	return slices.Contains(keywords, first)
+}
+
+// resume finds where the next instruction may begin behind a list or map that
+// is wrong: where its brackets are closed, or a line starts with a keyword.
+func (p *parser) resume(open int) {
+	p.pos = open
+	for depth := 0; p.pos < len(p.text); {
+		depth += openBrackets(p.text[p.pos : p.pos+len(firstLine(p.text[p.pos:]))])
+		p.restOfLine()
+		first, _, _ := strings.Cut(strings.TrimLeft(firstLine(p.text[min(p.pos+1, len(p.text)):]), " \t"), " ")
+		if depth <= 0 || slices.Contains(keywords, first) {
+			return
+		}
+		p.pos = min(p.pos+1, len(p.text))
+	}
+}
+
+// openBrackets counts the brackets that a line opens, less those it closes.
+func openBrackets(line string) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return depth
 }
 
 // list = "[" [ expression { "," expression } [ "," ] ] "]" ;
@@ -241,7 +292,7 @@ func (p *parser) mapping(e *expression) bool {
 			return false
 		}
 		p.layout()
-		if p.pos >= len(p.text) {
+		if p.pos >= len(p.text) || p.atKeyword() {
 			return false
 		}
 		if p.text[p.pos] != ':' {
@@ -272,7 +323,7 @@ func (p *parser) closed(end byte) (done, ok bool) {
 		p.take()
 		return true, true
 	}
-	return false, false
+	return p.atKeyword(), false
 }
 
 // comma reads the comma between two elements, or the end.

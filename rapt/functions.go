@@ -151,6 +151,9 @@ func yamlMistake(path string, content []byte, err error) *dataMistake {
 		m.line, _ = strconv.Atoi(at[1])
 		m.message = strings.Replace(m.message, at[0], "", 1)
 	}
+	for m.line > 1 && strings.TrimSpace(m.source.lineText(m.line-1)) == "" {
+		m.line-- // where the file ends is no place to look at
+	}
 	return m
 }
 
@@ -347,7 +350,7 @@ func (l *Loader) path(state *minijinja.State, args []value.Value, kwargs map[str
 // A pathValue is what path(p) gives to a template.
 type pathValue struct{ written, absolute string }
 
-func (p *pathValue) ObjectString() string { return p.written }
+func (p *pathValue) String() string { return p.written }
 
 func (p *pathValue) GetAttr(name string) value.Value {
 	var test func() bool

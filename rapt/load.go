@@ -22,6 +22,7 @@ type Loader struct {
 
 	env       *minijinja.Environment
 	templates map[string]*template
+	versions  map[string]*woven      // of templates, by the engine's names
 	data      map[string]value.Value // what load_yaml has read
 	marks     []mark
 	session   *session
@@ -42,6 +43,7 @@ func (l *Loader) prepare() {
 		return
 	}
 	l.templates = make(map[string]*template)
+	l.versions = make(map[string]*woven)
 	l.data = make(map[string]value.Value)
 	l.programs = make(map[string]*loaded)
 	l.ignores = make(map[string]*ignoreRules)

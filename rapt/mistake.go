@@ -30,8 +30,9 @@ type dataMistake struct {
 
 func (m *dataMistake) Error() string { return m.message }
 
-// templateError turns an error of the engine into what the user made wrong.
-func (l *Loader) templateError(t *template, vars map[string]value.Value, err error) []*Diagnostic {
+// templateError turns an error of the engine into what the user made wrong, and
+// says which piece of the template does that, if it can be hidden; else -1.
+func (l *Loader) templateError(t *template, vars map[string]value.Value, err error) ([]*Diagnostic, int) {
 	var frames []Frame
 	at := place{source: t.source, span: Span{File: t.source.shown}}
 	for {
@@ -49,14 +50,31 @@ func (l *Loader) templateError(t *template, vars map[string]value.Value, err err
 			continue
 		}
 		if l.session.broken != nil && errors.Is(err, errBroken) {
-			return framed(l.session.broken.diagnostics(), append([]Frame{{Verb: "included", Span: at.span}}, frames...))
+			return framed(l.session.broken.diagnostics(), append([]Frame{{Verb: "included", Span: at.span}}, frames...)), -1
 		}
-		return framed(l.engineMistake(e, at, text), frames)
+		return framed(l.engineMistake(e, at, text), frames), l.culprit(t, e)
 	}
 	if at.span.Line == 0 {
 		at = l.lastPlace(t, vars)
 	}
-	return framed([]*Diagnostic{at.diagnostic(engineMessage(err.Error()), "")}, frames)
+	return framed([]*Diagnostic{at.diagnostic(engineMessage(err.Error()), "")}, frames), -1
+}
+
+// culprit is the piece of a template that fails, if hiding it leaves a template
+// to look at: one that prints a value, or sets a variable to it.
+func (l *Loader) culprit(t *template, e *minijinja.Error) int {
+	path, _ := versionOf(e.Name)
+	version := l.versions[e.Name]
+	if path != t.source.path || version == nil || e.Span == nil || e.Kind == minijinja.ErrOutOfFuel {
+		return -1
+	}
+	at := version.origin(extent{int(e.Span.StartOffset), int(e.Span.EndOffset)})
+	for i, p := range t.pieces {
+		if p.start <= at.start && at.start < p.end && (p.kind == printed || p.kind == tag && p.name == "set") {
+			return i
+		}
+	}
+	return -1
 }
 
 // framed hangs what led to a template on what is wrong in it.
@@ -71,13 +89,13 @@ func framed(ds []*Diagnostic, frames []Frame) []*Diagnostic {
 
 // errorPlace is the place that the engine's error names, and the code there.
 func (l *Loader) errorPlace(e *minijinja.Error) (place, string) {
-	path, mode := versionOf(e.Name)
-	t := l.templates[path]
-	if t == nil || e.Span == nil || t.versions[mode] == nil {
+	path, _ := versionOf(e.Name)
+	t, version := l.templates[path], l.versions[e.Name]
+	if t == nil || e.Span == nil || version == nil {
 		return place{}, ""
 	}
-	at := t.versions[mode].origin(extent{int(e.Span.StartOffset), int(e.Span.EndOffset)})
-	at = t.codeAt(at)
+	at := version.origin(extent{int(e.Span.StartOffset), int(e.Span.EndOffset)})
+	at = t.chainAt(t.codeAt(at))
 	return place{source: t.source, span: t.source.span(at)}, t.source.text[at.start:at.end]
 }
 
@@ -103,6 +121,24 @@ func (t *template) codeAt(e extent) extent {
 		return e
 	}
 	return e
+}
+
+// chainAt is the value whose attribute cannot be had, where the engine names
+// the attribute: it means "a.b" when it says ".c".
+func (t *template) chainAt(e extent) extent {
+	text := t.source.text
+	if e.start >= e.end || text[e.start] != '.' && text[e.start] != '[' {
+		return e
+	}
+	start := e.start
+	for start > 0 && (isNamePart(text[start-1]) || strings.IndexByte(".[]\"'", text[start-1]) >= 0) {
+		start--
+	}
+	end := e.end
+	if last := strings.LastIndexAny(text[start:e.end], ".["); last > 0 {
+		end = start + last
+	}
+	return extent{start, end}
 }
 
 // engineMistake says what an error of the engine means.
@@ -207,7 +243,6 @@ func nearestEntry(path string) string {
 func (l *Loader) lastPlace(t *template, vars map[string]value.Value) place {
 	l.session.quiet = true
 	l.session.rounds = nil
-	l.register(t, markAll)
 	out, _ := l.execute(t, vars, markAll)
 	at := place{source: t.source, span: Span{File: t.source.shown}}
 	if i := strings.LastIndex(out, "\x00("); i >= 0 && !strings.Contains(out[i:], closeMark) {

@@ -45,6 +45,10 @@ func parseModuleName(text string) (moduleName, *refusal) {
 			return wrong("an instance is made of letters, digits, _, -, @ and dots")
 		}
 	}
+	if strings.Contains(path, "/") {
+		dotted := strings.ReplaceAll(strings.TrimPrefix(path, "./"), "/", ".")
+		return wrong("directories are separated by dots: " + strings.TrimSuffix(strings.TrimSuffix(dotted, layerSuffix), includeSuffix))
+	}
 	rest, dollar := strings.CutPrefix(path, "$")
 	if dollar {
 		link, below, found := strings.Cut(rest, ".")
@@ -62,8 +66,6 @@ func parseModuleName(text string) (moduleName, *refusal) {
 		switch {
 		case element == "":
 			return wrong("a name is missing between two dots, or at an end")
-		case strings.ContainsRune(element, '/'):
-			return wrong("directories are separated by dots: " + strings.ReplaceAll(strings.TrimPrefix(text, "./"), "/", "."))
 		case strings.ContainsFunc(element, func(r rune) bool { return !isElementRune(r) }):
 			return wrong("names are made of letters, digits, _ and -, with dots between")
 		}

@@ -41,7 +41,14 @@ func (x *expansion) run(r *reading, st *statement) (Op, string) {
 	var b strings.Builder
 	b.Grow(st.end - st.start + 8)
 	b.WriteString("RUN")
-	quoteWords(&b, args)
+	for i, arg := range args {
+		b.WriteByte(' ')
+		if looksLikeShell(st.words, i, arg) {
+			b.WriteString(quoteText(arg))
+		} else {
+			b.WriteString(quoteWord(arg))
+		}
+	}
 	return &Run{Args: args}, b.String()
 }
 
@@ -90,7 +97,7 @@ func (x *expansion) write(r *reading, st *statement) (Op, string) {
 		return nil, ""
 	}
 	head := o.text("WRITE")
-	return &Write{o, text, dest.text}, head + " " + quoteOperand(text) + " " + quoteWord(dest.text)
+	return &Write{o, text, dest.text}, head + " " + quoteOperand(text) + " " + quoteOperand(dest.text)
 }
 
 func (x *expansion) mkdir(r *reading, st *statement) (Op, string) {
@@ -116,25 +123,24 @@ func (x *expansion) copy(r *reading, st *statement) (Op, string) {
 	op := &Copy{FileOptions: o, Dest: st.words[last].text}
 	ok = x.destination(r, st.words[last], true) && ok
 	text := o.text("COPY")
-	for i, w := range st.words[:last] {
+	for _, w := range st.words[:last] {
 		source, fine := x.copySource(r, w)
 		ok = ok && fine
 		op.Sources = append(op.Sources, source)
-		if i == 0 {
-			text += " " + quoteOperand(w.text)
-		} else {
-			text += " " + quoteWord(w.text)
-		}
+		text += " " + quoteOperand(w.text)
 	}
 	if !ok {
 		return nil, ""
 	}
-	return op, text + " " + quoteWord(op.Dest)
+	return op, text + " " + quoteOperand(op.Dest)
 }
 
 // copySource finds one source of a COPY.
 func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
 	source := CopySource{Written: w.text, Path: besideFile(r.dir, w.text)}
+	if !x.destination(r, w, true) {
+		return source, false
+	}
 	if why := confined(r.pkg, source.Path, w.text); why != nil {
 		x.refuse(r, w.extent, why)
 		return source, false
@@ -148,6 +154,7 @@ func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
 	if err != nil {
 		why := missingFile(source.Path, w.text)
 		if strings.ContainsAny(w.text, "*?") && !w.quoted {
+			why.label = ""
 			why.help = "COPY has no patterns: name a directory, and leave files out with " + ignoreFile
 		}
 		x.refuse(r, w.extent, why)
@@ -169,9 +176,6 @@ func missingFile(path, written string) *refusal {
 	_, err := os.Stat(path)
 	if err == nil {
 		return nil
-	}
-	if written == "" {
-		return &refusal{message: "the path is empty"}
 	}
 	r := &refusal{message: "cannot find " + quoteForMessage(written), help: "looked for " + shownPath(path)}
 	if !os.IsNotExist(err) {
@@ -209,7 +213,7 @@ func (x *expansion) render(r *reading, st *statement) (Op, string) {
 	}
 	t := x.loader.template(op.Template, content, exactSource)
 	text, problems := x.loader.renderTemplate(t, vars, x.session(r), false)
-	if text == nil {
+	if len(problems) > 0 {
 		at := r.text.place(st.extent)
 		chain := append(append([]Frame{{Verb: "rendered", Span: at.span}}, at.frames...), r.chain...)
 		x.problems = append(x.problems, framed(problems, chain)...)
@@ -217,7 +221,7 @@ func (x *expansion) render(r *reading, st *statement) (Op, string) {
 	}
 	op.Text = text.text
 	var b strings.Builder
-	b.WriteString(o.text("RENDER") + " " + quoteOperand(w.text) + " " + quoteWord(dest.text))
+	b.WriteString(o.text("RENDER") + " " + quoteOperand(w.text) + " " + quoteOperand(dest.text))
 	writeArguments(&b, vars)
 	return op, b.String()
 }
@@ -258,7 +262,11 @@ func (x *expansion) fileOptions(r *reading, st *statement) (FileOptions, bool) {
 			o.Mode = &mode
 		case "--chown":
 			if v.text == "" || !ownerName.MatchString(v.text) {
-				x.fail(r, v.extent, quoteForMessage(v.text)+" is no owner", `user, "user:", "user:group" or ":group"`)
+				at := v.extent
+				if at.start == at.end {
+					at = option.extent
+				}
+				x.fail(r, at, quoteForMessage(v.text)+" is no owner", `user, "user:", "user:group" or ":group"`)
 				ok = false
 				continue
 			}
@@ -302,33 +310,37 @@ var builtins = map[string]string{
 
 // shellSyntax warns of words that look like a shell's, once an instruction.
 func (x *expansion) shellSyntax(r *reading, st *statement) {
-	warn := func(w word, message, label string) {
-		x.report(r, problem{extent: w.extent, severity: Warning, message: message, label: label,
-			help: `if it is meant as it stands, quote it; for a shell, write RUN sh -c "…"`})
-	}
-	first := st.words[0]
-	if first.plain && assignment.MatchString(first.text) {
-		warn(first, "RUN has no shell, which would take "+quoteForMessage(first.text)+" for a variable", "ENV sets variables")
-		return
-	}
-	if label := builtins[first.text]; label != "" && first.plain {
-		warn(first, quoteForMessage(first.text)+" is a part of shells, not a program", label)
-		return
-	}
-	for _, w := range st.words[1:] {
-		if w.plain && mayBeShell(w.text) && shellWord.MatchString(w.text) && !(endsExec(w.text) && hasExec(st.words)) {
-			warn(w, "RUN has no shell: "+quoteForMessage(w.text)+" is handed to the program as it stands", "")
-			return
+	for i, w := range st.words {
+		if !w.plain || !looksLikeShell(st.words, i, w.text) {
+			continue
 		}
+		p := problem{extent: w.extent, severity: Warning, help: `if it is meant as it stands, quote it; for a shell, write RUN sh -c "…"`}
+		switch {
+		case i == 0 && builtins[w.text] != "":
+			p.message, p.label = quoteForMessage(w.text)+" is a part of shells, not a program", builtins[w.text]
+		case i == 0 && assignment.MatchString(w.text):
+			p.message, p.label = "RUN has no shell, which would take "+quoteForMessage(w.text)+" for a variable", "ENV sets variables"
+		default:
+			p.message = "RUN has no shell: " + quoteForMessage(w.text) + " is handed to the program as it stands"
+		}
+		x.report(r, p)
+		return
 	}
 }
 
-// mayBeShell is a quick test before the exact one.
-func mayBeShell(text string) bool { return strings.ContainsAny(text, "|&;<>$`") }
+// looksLikeShell tells whether a word of a RUN, if it stands there without
+// quotes, may have been meant for a shell.
+func looksLikeShell(words []word, i int, text string) bool {
+	if i == 0 && (builtins[text] != "" || strings.Contains(text, "=") && assignment.MatchString(text)) {
+		return true
+	}
+	if !strings.ContainsAny(text, "|&;<>$`") || !shellWord.MatchString(text) {
+		return false
+	}
+	return text != ";" || !hasExec(words) // which ends with it
+}
 
-// endsExec tells the ends of find's -exec.
-func endsExec(text string) bool { return text == ";" }
-
+// hasExec tells whether a command is a find that executes another.
 func hasExec(words []word) bool {
 	for _, w := range words {
 		if strings.HasPrefix(w.text, "-exec") || strings.HasPrefix(w.text, "-ok") {

@@ -51,7 +51,7 @@ func (p *parser) instruction() (statement, bool) {
 	keyword := p.word()
 	st := statement{extent: keyword.extent, keyword: keyword.text}
 	if !keyword.plain {
-		p.unknownKeyword(keyword)
+		p.fail(keyword.extent, "a keyword has no quotes", "unknown instruction %s", quoteForMessage(keyword.text))
 		return st, false
 	}
 	switch keyword.text {

@@ -149,7 +149,7 @@ func (r *rendering) place(e extent) place {
 		return place{r.source, r.source.span(e), nil}
 	}
 	if len(r.segments) == 0 {
-		return place{source: r.source, span: Span{File: r.source.shown}}
+		return r.guess(e)
 	}
 	first, last := e.start, max(e.end-1, e.start)
 	if e.start == e.end && e.start > 0 {
@@ -177,6 +177,34 @@ func (r *rendering) place(e extent) place {
 	}
 	original.end = withoutLineEnd(from.source.text, original)
 	return place{from.source, from.source.span(original), r.frames(from)}
+}
+
+// guess finds the line of the source that is most like that of the text: it
+// begins and ends in the same way.
+func (r *rendering) guess(e extent) place {
+	line := firstLine(linesAround(r.text, extent{e.start, e.start}))
+	best, length := -1, 0
+	for i := range r.source.starts() {
+		if n := common(r.source.lineText(i), line); n > length {
+			best, length = i, n
+		}
+	}
+	if best < 0 {
+		return place{source: r.source, span: Span{File: r.source.shown}}
+	}
+	return place{source: r.source, span: r.source.span(r.source.trimmed(best))}
+}
+
+// common counts the bytes that two texts have in common at their ends.
+func common(a, b string) int {
+	n, limit := 0, min(len(a), len(b))
+	for n < limit && a[n] == b[n] {
+		n++
+	}
+	for m := 0; n < limit && a[len(a)-1-m] == b[len(b)-1-m]; m++ {
+		n++
+	}
+	return n
 }
 
 func withoutLineEnd(text string, e extent) int {

@@ -48,5 +48,5 @@ func (m *Mount) String() string {
 	} else {
 		options += " --required"
 	}
-	return "MOUNT " + options + " " + quoteOperand(m.Name) + " " + quoteWord(m.Dest)
+	return "MOUNT " + options + " " + quoteOperand(m.Name) + " " + quoteOperand(m.Dest)
 }

@@ -136,7 +136,7 @@ func (s *scanner) continuation() bool {
 	return true
 }
 
-// word = piece { piece } ;
+// word = ( bare | string ) { bare | string } ;
 //
 // It is called where a word starts, and returns a word even if what stands
 // there is wrong.

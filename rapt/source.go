@@ -101,6 +101,12 @@ func (s *source) line(n int) extent {
 	return extent{lines[n], max(end, lines[n])}
 }
 
+// lineText is the text of a line, counted from 0.
+func (s *source) lineText(n int) string {
+	e := s.line(n)
+	return s.text[e.start:e.end]
+}
+
 // span turns an extent of the text into a place that people can find.
 func (s *source) span(e extent) Span {
 	e.start = min(max(e.start, 0), len(s.text))

@@ -76,6 +76,9 @@ func split(text string, report func(problem)) ([]piece, bool) {
 		s.step()
 	}
 	s.copy(len(text))
+	if s.failed {
+		return nil, false // what is still open may follow from that
+	}
 	for _, open := range s.open {
 		p := s.pieces[open]
 		s.fail(s.shownTag(p), `it needs an "end`+p.name+`"`, "the template's %q is never closed", p.name)
@@ -283,6 +286,10 @@ var enclosing = map[string]bool{
 	"call": true, "filter": true, "autoescape": true, "set": true,
 }
 
+// The statements of templates.
+var statements = strings.Fields(`autoescape block break call continue do elif else endautoescape endblock endcall
+	endfilter endfor endif endmacro endset endwith extends filter for from if import include macro set with`)
+
 // block adds a block tag, and matches it with the one that it closes.
 func (s *splitter) block(p piece) {
 	tokens := codeTokens(s.text, p.inner)
@@ -295,6 +302,10 @@ func (s *splitter) block(p piece) {
 		}
 		s.open = s.open[:len(s.open)-1]
 		s.add(p)
+		return
+	}
+	if p.name != "" && !slices.Contains(statements, p.name) {
+		s.fail(s.shownTag(p), didYouMean(p.name, statements), "unknown template statement %s", quoteForMessage(p.name))
 		return
 	}
 	s.add(p)

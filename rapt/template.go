@@ -3,9 +3,11 @@ package rapt
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,9 +21,8 @@ import (
 type template struct {
 	source   *source
 	pieces   []piece
-	versions [3]*woven // by markMode; made when first asked for
-	problems []problem // why it cannot be rendered
-	names    map[string]bool
+	problems []problem       // why it cannot be rendered
+	names    map[string]bool // that stand in its tags; made when first asked for
 }
 
 // The engine ends a template that takes more steps than this: in a second or
@@ -47,16 +48,21 @@ func (l *Loader) newEnvironment() *minijinja.Environment {
 }
 
 // versionName is the engine's name of a version of a template.
-func versionName(path string, mode markMode) string {
-	if mode == markNothing {
+func versionName(path string, mode markMode, hidden []int) string {
+	if mode == markNothing && len(hidden) == 0 {
 		return path
 	}
-	return path + "\x00" + strconv.Itoa(int(mode))
+	name := path + "\x00" + strconv.Itoa(int(mode))
+	for _, piece := range hidden {
+		name += "\x00" + strconv.Itoa(piece)
+	}
+	return name
 }
 
 func versionOf(name string) (path string, mode markMode) {
-	path, digits, found := strings.Cut(name, "\x00")
+	path, rest, found := strings.Cut(name, "\x00")
 	if found {
+		digits, _, _ := strings.Cut(rest, "\x00")
 		n, _ := strconv.Atoi(digits)
 		mode = markMode(n)
 	}
@@ -71,7 +77,7 @@ func (l *Loader) joinTemplate(name, parent string) string {
 	if filepath.IsAbs(name) {
 		path = filepath.Clean(name)
 	}
-	full := versionName(path, mode)
+	full := versionName(path, mode, nil)
 	if err := l.allowed(path, name); err != nil {
 		l.session.refused[full] = err
 		return full
@@ -91,7 +97,7 @@ func (l *Loader) joinTemplate(name, parent string) string {
 		l.session.refused[full] = errBroken
 		return full
 	}
-	l.register(t, mode)
+	l.register(t, mode, nil)
 	return full
 }
 
@@ -121,22 +127,24 @@ func (l *Loader) template(path string, content []byte, read func(string, []byte)
 	}
 	t.pieces, _ = split(t.source.text, note)
 	if len(t.problems) == 0 {
-		l.register(t, markNothing)
+		l.register(t, markNothing, nil)
 	}
 	return t
 }
 
 // register tells the engine of a version of a template.
-func (l *Loader) register(t *template, mode markMode) {
-	if t.versions[mode] != nil {
+func (l *Loader) register(t *template, mode markMode, hidden []int) {
+	name := versionName(t.source.path, mode, hidden)
+	if l.versions[name] != nil {
 		return
 	}
 	pieces := t.pieces
 	if pieces == nil && t.source.text != "" {
 		pieces = []piece{{extent: extent{0, len(t.source.text)}, kind: copied}}
 	}
-	t.versions[mode] = weave(t.source, pieces, mode, &l.marks)
-	if err := l.env.AddTemplate(versionName(t.source.path, mode), t.versions[mode].text); err != nil && mode == markNothing {
+	version := weave(t.source, pieces, mode, hidden, &l.marks)
+	l.versions[name] = version
+	if err := l.env.AddTemplate(name, version.text); err != nil && mode == markNothing && len(hidden) == 0 {
 		t.problems = append(t.problems, t.syntaxProblem(err))
 	}
 }
@@ -158,7 +166,8 @@ func (t *template) syntaxProblem(err error) problem {
 		_, message, _ = strings.Cut(rest, ": ")
 		line, _ = strconv.Atoi(number)
 	}
-	return problem{extent: t.tagOnLine(line - 1), message: "this is no template: " + message}
+	message = strings.NewReplacer("end of variable block", "}}", "end of block", "end of the tag", "end of input", "end of the file").Replace(message)
+	return problem{extent: t.tagOnLine(line - 1), message: "the template cannot be read: " + message}
 }
 
 // tagOnLine is the tag that stands on a line, if there is one alone; else the
@@ -188,6 +197,9 @@ type session struct {
 	broken  *template
 	last    *minijinja.State
 	rounds  [][]value.Value
+
+	hidden        []int // pieces of the template that have failed, sorted
+	hidesVariable bool  // one of them sets a variable
 }
 
 // record notes that a file has a say in what is being loaded.
@@ -197,8 +209,17 @@ func (l *Loader) record(kind SourceKind, path, written string) {
 	}
 }
 
-// renderTemplate renders a template with its variables. Where it fails, it
-// returns what is wrong, each with its place.
+// When an expression fails, it is hidden and the template rendered again, so
+// that other mistakes are found as well: so many times.
+const maxHidden = 20
+
+// hiddenText is what a hidden expression gives. Nothing is said of an
+// instruction that it is in.
+const hiddenText = "\x01"
+
+// renderTemplate renders a template with its variables. If places are asked
+// for, the rendering knows them. What is wrong is returned, each with its
+// place; there may be a text nevertheless, with hiddenText in it.
 func (l *Loader) renderTemplate(t *template, vars map[string]value.Value, s session, places bool) (*rendering, []*Diagnostic) {
 	if len(t.problems) > 0 {
 		return nil, t.diagnostics()
@@ -216,9 +237,9 @@ func (l *Loader) renderTemplate(t *template, vars map[string]value.Value, s sess
 	defer func() { l.session = outer }()
 	s.refused = make(map[string]error)
 	l.session = &s
-	text, err := l.execute(t, vars, markNothing)
-	if err != nil {
-		return nil, l.templateError(t, vars, err)
+	text, problems, ok := l.renderAll(t, vars, places)
+	if !ok {
+		return nil, problems
 	}
 	r := &rendering{text: text, source: t.source}
 	if places {
@@ -229,11 +250,49 @@ func (l *Loader) renderTemplate(t *template, vars map[string]value.Value, s sess
 	} else if exports := l.exports(t, vars); exports != nil {
 		r.lookup = exports
 	}
-	return r, nil
+	return r, problems
+}
+
+// renderAll renders a template, without the expressions that fail.
+func (l *Loader) renderAll(t *template, vars map[string]value.Value, retry bool) (string, []*Diagnostic, bool) {
+	var problems []*Diagnostic
+	s := l.session
+	for {
+		text, err := l.execute(t, vars, markNothing)
+		if err == nil {
+			return text, append(problems, l.swallowed(t)...), true
+		}
+		if s.hidesVariable {
+			return "", problems, false // what fails now may well follow from that
+		}
+		found, culprit := l.templateError(t, vars, err)
+		problems = append(problems, found...)
+		if culprit < 0 || len(s.hidden) == maxHidden || !retry {
+			return "", problems, false
+		}
+		s.hidden = append(s.hidden, culprit)
+		slices.Sort(s.hidden)
+		s.hidesVariable = t.pieces[culprit].kind != printed
+		s.quiet = true
+	}
+}
+
+// swallowed is what "ignore missing" must not ignore: templates that are there,
+// and cannot be had.
+func (l *Loader) swallowed(t *template) []*Diagnostic {
+	if l.session.broken != nil {
+		return l.session.broken.diagnostics()
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.session.refused)) {
+		at := place{source: t.source, span: Span{File: t.source.shown}}
+		return []*Diagnostic{at.diagnostic("cannot include a template: "+l.session.refused[name].Error(), "")}
+	}
+	return nil
 }
 
 func (l *Loader) execute(t *template, vars map[string]value.Value, mode markMode) (string, error) {
-	tmpl, err := l.env.GetTemplate(versionName(t.source.path, mode))
+	l.register(t, mode, l.session.hidden)
+	tmpl, err := l.env.GetTemplate(versionName(t.source.path, mode, l.session.hidden))
 	if err != nil {
 		return "", err
 	}
@@ -246,7 +305,7 @@ func (l *Loader) execute(t *template, vars map[string]value.Value, mode markMode
 // behind the blocks.
 func (l *Loader) exports(t *template, vars map[string]value.Value) func(string) value.Value {
 	l.session.quiet = true
-	tmpl, err := l.env.GetTemplate(t.source.path)
+	tmpl, err := l.env.GetTemplate(versionName(t.source.path, markNothing, l.session.hidden))
 	if err != nil {
 		return nil
 	}
@@ -264,7 +323,6 @@ func (l *Loader) findPlaces(t *template, vars map[string]value.Value, text strin
 	defer func() { l.session.last = last }()
 	for _, mode := range []markMode{markAll, markOutside} {
 		l.session.rounds = nil
-		l.register(t, mode)
 		marked, err := l.execute(t, vars, mode)
 		if err != nil {
 			continue

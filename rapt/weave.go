@@ -1,6 +1,7 @@
 package rapt
 
 import (
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -86,6 +87,7 @@ type weaver struct {
 	source *source
 	pieces []piece
 	mode   markMode
+	hidden []int // pieces whose value is not asked for
 	marks  *[]mark
 
 	b         strings.Builder
@@ -96,8 +98,8 @@ type weaver struct {
 	filled    int         // where the last filler stands
 }
 
-func weave(src *source, pieces []piece, mode markMode, marks *[]mark) *woven {
-	w := weaver{source: src, pieces: pieces, mode: mode, marks: marks, loops: make(map[int]int)}
+func weave(src *source, pieces []piece, mode markMode, hidden []int, marks *[]mark) *woven {
+	w := weaver{source: src, pieces: pieces, mode: mode, hidden: hidden, marks: marks, loops: make(map[int]int)}
 	w.b.Grow(len(src.text) + len(src.text)/4)
 	for i := range pieces {
 		w.piece(i)
@@ -188,7 +190,11 @@ func (w *weaver) piece(i int) {
 	default:
 		w.flush()
 		w.openPiece(p)
-		w.tag(p)
+		if _, hidden := slices.BinarySearch(w.hidden, i); hidden {
+			w.hide(p)
+		} else {
+			w.tag(p)
+		}
 		w.closePiece(i)
 	}
 }
@@ -263,18 +269,33 @@ func (w *weaver) copied(i int) {
 
 // Where the engine finds one of each tag within this many bytes, its search is
 // short.
-const fillerDistance = 4096
+const fillerDistance = 1024
 
 // A filler is one tag of each kind, and yields nothing.
 const filler = `{##}{% raw %}{% endraw %}{{""}}`
 
 // filledText writes text, in large files now and then with a filler before it.
 func (w *weaver) filledText(e extent) {
-	if len(w.source.text) > 4*fillerDistance && e.start-w.filled > fillerDistance {
+	if len(w.source.text) > 16*fillerDistance && e.start-w.filled > fillerDistance {
 		w.put(filler, extent{e.start, e.start})
 		w.filled = e.start
 	}
 	w.keep(e)
+}
+
+// hide writes a tag whose value is hiddenText.
+func (w *weaver) hide(p piece) {
+	if p.kind == printed {
+		w.put("{{ \""+hiddenText+"\" }}", p.extent)
+		return
+	}
+	code := w.source.text[p.inner.start:p.inner.end]
+	target, _, _ := strings.Cut(code, "=")
+	end := "%}"
+	if p.line {
+		end = "\n%}"
+	}
+	w.put("{%"+target+"= \""+hiddenText+"\" "+strings.Repeat("\n", strings.Count(code, "\n"))+end, p.extent)
 }
 
 // tag writes a tag, with what it needs to have a value.
