@@ -171,7 +171,9 @@ func (l *Loader) engineMistake(e *minijinja.Error, at place, code string) []*Dia
 	case minijinja.ErrOutOfFuel:
 		message = "the template takes too many steps: does a loop or a macro never end?"
 	case minijinja.ErrTemplateNotFound:
-		message, label = l.missingTemplate(e.Message)
+		if message, label = missingTemplate(e.Message); e.Cause != nil {
+			message, label = e.Cause.Error(), ""
+		}
 	}
 	return []*Diagnostic{at.diagnostic(message, label)}
 }
@@ -217,10 +219,7 @@ func undefinedCode(code string) string {
 }
 
 // missingTemplate says which file was looked for.
-func (l *Loader) missingTemplate(path string) (message, label string) {
-	if err := l.session.refused[path]; err != nil {
-		return err.Error(), ""
-	}
+func missingTemplate(path string) (message, label string) {
 	message = "there is no template " + shownPath(path)
 	if near := nearestEntry(path); near != "" {
 		label = "did you mean " + near + "?"

@@ -206,7 +206,7 @@ func nearestModule(name moduleName, stem, suffix string) string {
 	if near == "" {
 		return ""
 	}
-	before, _, _ := strings.Cut(name.text, "@")
+	before, _, _ := strings.Cut(strings.TrimSuffix(name.text, suffix), "@")
 	before = strings.TrimSuffix(before, last)
 	if strings.HasSuffix(near, "@") {
 		if name.instanced {

@@ -79,14 +79,14 @@ func (l *Loader) joinTemplate(name, parent string) string {
 	}
 	full := versionName(path, mode, nil)
 	if err := l.allowed(path, name); err != nil {
-		l.session.refused[full] = err
+		l.session.refused[full] = refusedTemplate{name, err}
 		return full
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
 		l.record(SourceProbe, path, name)
 		if !errors.Is(err, os.ErrNotExist) {
-			l.session.refused[full] = err
+			l.session.refused[full] = refusedTemplate{name, reason(err)}
 		}
 		return full
 	}
@@ -94,7 +94,7 @@ func (l *Loader) joinTemplate(name, parent string) string {
 	t := l.template(path, content, newSource)
 	if len(t.problems) > 0 {
 		l.session.broken = t
-		l.session.refused[full] = errBroken
+		l.session.refused[full] = refusedTemplate{name, errBroken}
 		return full
 	}
 	l.register(t, mode, nil)
@@ -107,10 +107,11 @@ var errBroken = errors.New("template is broken")
 // noTemplate is the error for a template that joinTemplate did not register.
 func (l *Loader) noTemplate(name string) error {
 	path, _ := versionOf(name)
-	if err := l.session.refused[name]; err != nil {
-		return err
+	missing := minijinja.NewError(minijinja.ErrTemplateNotFound, path)
+	if why := l.session.refused[name]; why.err != nil {
+		return missing.WithCause(why.err)
 	}
-	return minijinja.NewError(minijinja.ErrTemplateNotFound, path)
+	return missing
 }
 
 // template returns the template of a file's content, new or known.
@@ -193,13 +194,19 @@ type session struct {
 	pkg     *Package
 	record  func(SourceKind, string, string)
 	quiet   bool // renders again, and says nothing twice
-	refused map[string]error
+	refused map[string]refusedTemplate // by the engine's name
 	broken  *template
 	last    *minijinja.State
 	rounds  [][]value.Value
 
 	hidden        []int // pieces of the template that have failed, sorted
 	hidesVariable bool  // one of them sets a variable
+}
+
+// A refusedTemplate is one that is there, and cannot be had.
+type refusedTemplate struct {
+	written string
+	err     error
 }
 
 // record notes that a file has a say in what is being loaded.
@@ -235,7 +242,7 @@ func (l *Loader) renderTemplate(t *template, vars map[string]value.Value, s sess
 	}
 	outer := l.session
 	defer func() { l.session = outer }()
-	s.refused = make(map[string]error)
+	s.refused = make(map[string]refusedTemplate)
 	l.session = &s
 	text, problems, ok := l.renderAll(t, vars, places)
 	if !ok {
@@ -280,14 +287,23 @@ func (l *Loader) renderAll(t *template, vars map[string]value.Value, retry bool)
 // swallowed is what "ignore missing" must not ignore: templates that are there,
 // and cannot be had.
 func (l *Loader) swallowed(t *template) []*Diagnostic {
-	if l.session.broken != nil {
-		return l.session.broken.diagnostics()
-	}
+	var problems []*Diagnostic
 	for _, name := range slices.Sorted(maps.Keys(l.session.refused)) {
+		why := l.session.refused[name]
 		at := place{source: t.source, span: Span{File: t.source.shown}}
-		return []*Diagnostic{at.diagnostic("cannot include a template: "+l.session.refused[name].Error(), "")}
+		for _, p := range t.pieces {
+			if p.name == "include" && strings.Contains(t.source.text[p.start:p.end], why.written) {
+				at.span = t.source.span(t.codeAt(p.extent))
+				break
+			}
+		}
+		if errors.Is(why.err, errBroken) {
+			problems = append(problems, framed(l.session.broken.diagnostics(), []Frame{{Verb: "included", Span: at.span}})...)
+		} else {
+			problems = append(problems, at.diagnostic(why.err.Error(), ""))
+		}
 	}
-	return nil
+	return problems
 }
 
 func (l *Loader) execute(t *template, vars map[string]value.Value, mode markMode) (string, error) {
