@@ -45,7 +45,7 @@ type step struct {
 	outputs  []engine.Written
 	log      string
 	err      error
-	cause    string
+	cause    string // why it was skipped: "base failed"
 }
 
 // take notes an event and returns its step, or nil.
@@ -136,7 +136,7 @@ func (b *board) end(s *step, e *engine.Event) {
 	if s.elapsed == 0 && s.began {
 		s.elapsed = e.Time.Sub(s.since)
 	}
-	s.cause = clean(e.Text)
+	s.cause = clean(e.Text) // with Skipped
 	s.transfer = transfer{}
 	// An executor that was interrupted says so with its context's error.
 	if s.state == engine.Failed && errors.Is(e.Err, context.Canceled) {

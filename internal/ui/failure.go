@@ -80,12 +80,7 @@ func (p *printer) failures(dst []byte, e *engine.Event) []byte {
 		dst = p.failure(dst, s)
 	}
 	dst = append(dst, '\n')
-	if len(b.skipped) > 0 {
-		dst = fmt.Appendf(dst, "Skipped%s: %s\n", because(b.skipped, b.failed), listing(b.skipped))
-	}
-	if len(b.cancelled) > 0 {
-		dst = fmt.Appendf(dst, "Cancelled: %s\n", listing(b.cancelled))
-	}
+	dst = p.notRun(dst)
 	return fmt.Appendf(dst, "%s after %s: %s\n", p.paint.bad.Sprint("Failed"), span(e.Elapsed), p.outcome())
 }
 
@@ -97,21 +92,27 @@ func (p *printer) unfinished(dst []byte, now time.Time) []byte {
 	return p.failures(dst, &engine.Event{Elapsed: now.Sub(p.board.begun)})
 }
 
-// because names what skipped steps needed, when that is one thing.
-func because(skipped, failed []*step) string {
-	if len(failed) == 1 {
-		return " because " + failed[0].shown + " failed"
-	}
-	cause := skipped[0].cause
-	for _, s := range skipped {
-		if s.cause != cause {
-			return ""
+// notRun tells what was skipped, a line for each cause, and what was cancelled.
+func (p *printer) notRun(dst []byte) []byte {
+	var causes []string
+	skipped := map[string][]*step{}
+	for _, s := range p.board.skipped {
+		if skipped[s.cause] == nil {
+			causes = append(causes, s.cause)
 		}
+		skipped[s.cause] = append(skipped[s.cause], s)
 	}
-	if cause == "" {
-		return ""
+	for _, cause := range causes {
+		because := ""
+		if cause != "" {
+			because = " because " + cause
+		}
+		dst = fmt.Appendf(dst, "Skipped%s: %s\n", because, listing(skipped[cause]))
 	}
-	return " because " + cause + " failed"
+	if len(p.board.cancelled) > 0 {
+		dst = fmt.Appendf(dst, "Cancelled: %s\n", listing(p.board.cancelled))
+	}
+	return dst
 }
 
 // failure is one failed step: the error, the end of its output, its log.
@@ -122,7 +123,7 @@ func (p *printer) failure(dst []byte, s *step) []byte {
 	}
 	dst = fmt.Appendf(dst, "\n%s\n", p.paint.bad.Sprint(s.shown+" failed"+after))
 	if s.err != nil {
-		dst = p.errorText(dst, s.err, "")
+		dst = p.errorText(dst, s.err, p.paint.bad.Sprint("error:")+" ")
 	}
 	if lines := s.tail.lines(lastLines, p.paint.on); len(lines) > 0 {
 		dst = append(dst, "The end of its output:\n"...)

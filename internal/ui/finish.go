@@ -23,7 +23,8 @@ func (p *printer) finish(dst []byte, e *engine.Event) []byte {
 	case e.Err != nil && errors.Is(e.Err, context.Canceled):
 		return p.interrupted(dst, e)
 	case e.Err != nil:
-		return p.errorText(dst, e.Err, p.paint.bad.Sprint("error:")+" ")
+		dst = p.errorText(dst, e.Err, p.paint.bad.Sprint("error:")+" ")
+		return p.notRun(dst)
 	case p.verbosity >= 0:
 		return p.summary(dst, e)
 	}

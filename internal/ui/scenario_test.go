@@ -175,6 +175,6 @@ func (r *run) fail(ctx context.Context) {
 	err := errors.New("RUN apt-get install nonsense: exit status 100")
 	r.send(engine.Event{Kind: engine.Failed, Step: "base", Type: engine.Build, Err: err, Log: ".raptor/logs/base.log"})
 	r.send(engine.Event{Kind: engine.Cancelled, Step: "run disk", Type: engine.Job})
-	r.send(engine.Event{Kind: engine.Skipped, Step: "run iso", Type: engine.Job})
+	r.send(engine.Event{Kind: engine.Skipped, Step: "run iso", Type: engine.Job, Text: "base failed"})
 	r.finish(err)
 }

@@ -111,19 +111,33 @@ func scripts() []script {
 			plan(6), layer(engine.Cached, "base"), layer(engine.Started, "ssh"), job(engine.Started, "disk")},
 			counted(layer("", "ssh"), 25)...),
 			with(layer(engine.Failed, "ssh"), func(e *engine.Event) { e.Err, e.Log = exit, ".raptor/logs/ssh.log" }),
-			job(engine.Cancelled, "disk"), job(engine.Skipped, "iso"), job(engine.Skipped, "tarball"),
+			job(engine.Cancelled, "disk"), text(job(engine.Skipped, "iso"), "ssh failed"), text(job(engine.Skipped, "tarball"), "ssh failed"),
 			job(engine.Cancelled, "report"), over(exit, 31*time.Second))...)},
 		{"diagnostic", at(time.Second,
 			plan(2), layer(engine.Started, "base"),
 			with(layer(engine.Failed, "base"), func(e *engine.Event) { e.Err = fmt.Errorf("build base: %w", excerpt{}) }),
-			job(engine.Skipped, "iso"), over(excerpt{}, 2*time.Second))},
+			text(job(engine.Skipped, "iso"), "base failed"), over(excerpt{}, 2*time.Second))},
 		{"interrupted", at(time.Second,
 			plan(5), layer(engine.Done, "base"), job(engine.Started, "iso"), output(job("", "iso"), "working\n"),
 			with(job(engine.Failed, "iso"), func(e *engine.Event) { e.Err = fmt.Errorf("run iso: %w", context.Canceled) }),
 			job(engine.Cancelled, "disk"), over(context.Canceled, 5*time.Second))},
+		{"severalfailures", at(time.Second, append(append([]engine.Event{plan(40)}, several(14)...),
+			text(job(engine.Skipped, "iso"), "step1 failed"), text(job(engine.Skipped, "disk"), "step2 failed"), text(job(engine.Skipped, "tarball"), "step1 failed"),
+			over(errors.New("14 errors"), time.Minute))...)},
 		{"planerror", at(time.Second,
 			plan(1), over(errors.Join(excerpt{}, errors.New("open layers: permission denied")), time.Second))},
 	}
+}
+
+// several are n steps that fail.
+func several(n int) []engine.Event {
+	var events []engine.Event
+	for i := range n {
+		name := fmt.Sprint("step", i+1)
+		events = append(events, layer(engine.Started, name), output(layer("", name), "its last words\n"),
+			with(layer(engine.Failed, name), func(e *engine.Event) { e.Err = fmt.Errorf("RUN false: exit status %d", i+1) }))
+	}
+	return events
 }
 
 func counted(e engine.Event, n int) []engine.Event {
