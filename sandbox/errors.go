@@ -10,13 +10,25 @@ type ExitError struct {
 	Action int            // index in Spec.Actions
 	Status int            // exit status; 128+signal when killed by one
 	Signal syscall.Signal // 0: it exited
+
+	// Limit is the one of Spec.Limits that programs ran into, which is most
+	// probably why: "memory" (the kernel killed one), "pids" (one could not be
+	// started), or "".
+	Limit string
 }
 
 func (e *ExitError) Error() string {
+	text := fmt.Sprintf("exit status %d", e.Status)
 	if e.Signal != 0 {
-		return fmt.Sprintf("killed by signal %d (%v)", int(e.Signal), e.Signal)
+		text = fmt.Sprintf("killed by signal %d (%v)", int(e.Signal), e.Signal)
 	}
-	return fmt.Sprintf("exit status %d", e.Status)
+	switch e.Limit {
+	case "memory":
+		text += ": it needed more memory than its limit"
+	case "pids":
+		text += ": it needed more processes than its limit"
+	}
+	return text
 }
 
 // An ActionError is an action that could not be carried out: a program that is

@@ -52,9 +52,14 @@ type session struct {
 	control *os.File // our end of the socket
 	pumps   []*pump
 	process *os.Process
+	limiter *limiter // nil: no limits
+	action  int      // that was started last
 }
 
 func (s *session) close() {
+	if s.limiter != nil {
+		s.limiter.remove()
+	}
 	for _, f := range s.agents {
 		f.Close()
 	}
@@ -93,6 +98,7 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		w.KVM = err == nil
 	}
 	s.weaken(w)
+	w.Wait = spec.Limits != Limits{}
 	err = s.mounts(w)
 	var sources []*os.File
 	if err == nil {
@@ -100,6 +106,9 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	}
 	if err == nil {
 		err = s.descriptors(w.Encode(), sources)
+	}
+	if err == nil {
+		err = s.limit()
 	}
 	if err != nil {
 		s.close()
@@ -274,12 +283,13 @@ func (s *session) run(ctx context.Context) (Result, error) {
 		result, err := s.follow()
 		state, werr := s.process.Wait()
 		if err == nil && result == nil {
-			err = &SetupError{Stage: "run agent", Err: ended(state, werr)}
+			err = &SetupError{Stage: agentLost, Err: ended(state, werr)}
 		}
+		err = s.blame(err)
 		done <- outcome{result, err}
 	}()
 	if err := <-started; err != nil {
-		return Result{}, startError(err)
+		return Result{}, err
 	}
 	detach := s.attach()
 	stopSignals := s.forward()
@@ -319,10 +329,45 @@ func (s *session) start(agent *os.File) (err error) {
 			attr.Cloneflags &^= flag
 		}
 	}
+	if s.limiter != nil {
+		attr.CgroupFD, attr.UseCgroupFD = s.limiter.fd()
+	}
 	program := fmt.Sprintf("/proc/self/fd/%d", agent.Fd())
 	s.process, err = os.StartProcess(program, []string{"raptor-agent"}, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
+	if err != nil {
+		return startError(err)
+	}
+	if s.limiter == nil {
+		return nil
+	}
+	if err := s.limiter.join(s.process.Pid); err != nil {
+		s.process.Kill()
+		s.process.Wait()
+		return limitError(err)
+	}
+	s.control.Write([]byte{wire.GoAhead})
+	return nil
+}
+
+// blame says so when a limit is why a run failed. The kernel may choose the
+// agent to be killed, too.
+func (s *session) blame(err error) error {
+	if s.limiter == nil || err == nil {
+		return err
+	}
+	var exit *ExitError
+	var setup *SetupError
+	limit := s.limiter.reached()
+	switch {
+	case errors.As(err, &exit):
+		exit.Limit = limit
+	case limit == "memory" && errors.As(err, &setup) && setup.Stage == agentLost:
+		return &ExitError{Action: s.action, Status: 128 + int(syscall.SIGKILL), Signal: syscall.SIGKILL, Limit: limit}
+	}
 	return err
 }
+
+const agentLost = "run agent"
 
 // agentEnv spares the agent's runtime work: it mostly lives shorter than one
 // collection takes, and a thread or two are all that it can use.
@@ -362,6 +407,7 @@ func (s *session) follow() (*Result, error) {
 		}
 		switch ev.Kind {
 		case wire.Started:
+			s.action = ev.Action
 			if s.streams.Started != nil {
 				s.streams.Started(ev.Action)
 			}

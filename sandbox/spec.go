@@ -17,6 +17,7 @@ type Spec struct {
 
 	Hostname string  // "" leaves "raptor"
 	Network  Network // the host's, or none
+	Limits   Limits
 
 	// Build makes this a build step: nothing that raptor or its user lent to
 	// the sandbox stays in Upper, installing packages starts no service, and

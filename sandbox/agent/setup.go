@@ -70,6 +70,9 @@ func (a *agent) setup() {
 	ops = append(ops, operation{"note", "mount points", a.noteStubs},
 		operation{"set host name", a.Hostname, func() error { return unix.Sethostname([]byte(a.Hostname)) }},
 		operation{"confine programs", "", a.spawner.confined})
+	if a.Wait {
+		ops = append(ops, operation{"wait for limits", "", func() error { <-a.goAhead; return nil }})
+	}
 	a.trace("start agent")
 	for _, op := range ops {
 		if err := op.do(); err != nil {

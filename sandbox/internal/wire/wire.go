@@ -21,9 +21,9 @@ const (
 )
 
 // What goes through the control socket, one byte a message. To the agent: a
-// signal for the program that runs, or GoAhead. From the agent: the master of
-// the terminal that it made; it starts the program when it is told to. The
-// socket's end is raptor's, and ends the sandbox.
+// signal for the program that runs, or GoAhead, which it waits for where the Spec
+// says so, and after it sent the master of a terminal that it made. The socket's
+// end is raptor's, and ends the sandbox.
 const GoAhead = 0
 
 // A Spec is a sandbox as the agent makes it.
@@ -36,6 +36,7 @@ type Spec struct {
 	Build    bool
 	State    bool // the upper directory is kept
 	Trace    bool // report each stage of the set-up
+	Wait     bool // for GoAhead, before the first action
 	Loopback bool // bring lo up in a network namespace of its own
 	Terminal bool
 	KVM      bool
@@ -204,6 +205,7 @@ func (s *Spec) Encode() []byte {
 	e.bool(s.Build)
 	e.bool(s.State)
 	e.bool(s.Trace)
+	e.bool(s.Wait)
 	e.bool(s.Loopback)
 	e.bool(s.Terminal)
 	e.bool(s.KVM)
@@ -255,6 +257,7 @@ func Decode(buf []byte) (*Spec, error) {
 	s.Build = d.bool()
 	s.State = d.bool()
 	s.Trace = d.bool()
+	s.Wait = d.bool()
 	s.Loopback = d.bool()
 	s.Terminal = d.bool()
 	s.KVM = d.bool()
