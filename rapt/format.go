@@ -250,12 +250,9 @@ func (f *formatter) gap(before, t token, depth *int, indent string) {
 		return
 	}
 	comments := gapComments(between)
-	deeper := indent + strings.Repeat("    ", *depth+1)
-	if t.closes {
+	deeper := indent + "    "
+	if list || before.opens {
 		deeper = indent + strings.Repeat("    ", *depth)
-	}
-	inList := list || before.opens
-	if inList {
 		if head, _, _ := strings.Cut(between, "\n"); strings.Contains(head, "#") && len(comments) > 0 {
 			f.b.WriteString(" " + comments[0])
 			comments = comments[1:]

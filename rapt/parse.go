@@ -35,7 +35,8 @@ func (p *parser) statement() {
 	p.entered("statement")
 	p.space()
 	if !p.atLineEnd() {
-		if st, ok := p.instruction(); ok {
+		errors := p.errors
+		if st, ok := p.instruction(); ok && p.errors == errors {
 			st.end = p.end
 			p.statements = append(p.statements, st)
 		} else {
@@ -252,7 +253,7 @@ func (p *parser) finished(st *statement, label string) bool {
 	p.skip()
 	rest.end = p.end
 	p.fail(rest, label, "too much for one %s", st.keyword)
-	return true // what came before it is sound
+	return false
 }
 
 // file-option  = "--chmod" ( "=" | blank ) word | "--chown" ( "=" | blank ) word ;

@@ -23,6 +23,7 @@ type scanner struct {
 	pos    int // of the next byte to read
 	end    int // of the last token that was read
 	quiet  bool
+	errors int // that were reported
 	report func(problem)
 	enter  func(production string) // told of each production; nil but in tests
 }
@@ -35,6 +36,7 @@ func (s *scanner) entered(production string) {
 
 func (s *scanner) fail(e extent, label, format string, args ...any) {
 	if !s.quiet {
+		s.errors++
 		s.report(problem{extent: e, message: fmt.Sprintf(format, args...), label: label})
 	}
 }

@@ -218,6 +218,9 @@ func (s *splitter) code(at int, close string) (end, next int, ok bool) {
 					at++
 				}
 			}
+			if at >= len(s.text) {
+				return len(s.text), len(s.text), false
+			}
 		}
 		at++
 	}
