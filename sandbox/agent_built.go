@@ -17,6 +17,10 @@ func agentProgram() ([]byte, error) {
 	if file := os.Getenv("RAPTOR_AGENT"); file != "" {
 		return os.ReadFile(file)
 	}
+	return buildAgent()
+}
+
+func buildAgent(flags ...string) ([]byte, error) {
 	_, self, _, ok := runtime.Caller(0)
 	source := filepath.Join(filepath.Dir(self), "agent")
 	if _, err := os.Stat(source); !ok || err != nil {
@@ -28,7 +32,7 @@ func agentProgram() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	out := filepath.Join(dir, "agent")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
+	build := exec.Command("go", append(append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", out}, flags...), ".")...)
 	build.Dir = source
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=")
 	if text, err := build.CombinedOutput(); err != nil {

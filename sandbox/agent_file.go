@@ -14,6 +14,11 @@ var agentFile = sync.OnceValues(func() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sealed(program)
+})
+
+// sealed puts a program into a file in memory that nobody can change.
+func sealed(program []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("raptor-agent", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3
 		fd, err = unix.MemfdCreate("raptor-agent", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -27,4 +32,4 @@ var agentFile = sync.OnceValues(func() (*os.File, error) {
 	}
 	_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
 	return f, os.NewSyscallError("seal", err)
-})
+}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -12,12 +13,22 @@ import (
 // A CapabilitySet is a set of capabilities, by number.
 type CapabilitySet []int
 
-// Capabilities are what programs inside may have as root: what Docker gives by
-// default, and no more.
+// Capabilities are what programs inside may have at most, as root: what Docker
+// gives by default, and no more.
 var Capabilities = CapabilitySet{
 	unix.CAP_AUDIT_WRITE, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID,
 	unix.CAP_KILL, unix.CAP_MKNOD, unix.CAP_NET_BIND_SERVICE, unix.CAP_NET_RAW, unix.CAP_SETFCAP,
 	unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_SETUID, unix.CAP_SYS_CHROOT,
+}
+
+// capabilities are those of a sandbox. On the host's network NET_RAW would let
+// programs read and forge what the whole host sends: Docker gives it to
+// containers that have a network of their own.
+func capabilities(network Network) CapabilitySet {
+	if network == NoNetwork {
+		return Capabilities
+	}
+	return slices.DeleteFunc(slices.Clone(Capabilities), func(c int) bool { return c == unix.CAP_NET_RAW })
 }
 
 func (s CapabilitySet) mask() uint64 {

@@ -83,7 +83,7 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	w := &wire.Spec{
 		Layers: spec.Layers, Upper: spec.Upper, Work: spec.Work, Hostname: spec.Hostname, Build: spec.Build,
 		State: spec.State, Trace: streams.Stage != nil,
-		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: Capabilities.mask(), Filter: filter,
+		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: capabilities(spec.Network).mask(), Filter: filter,
 		NoNewPrivs: spec.NoNewPrivs, Weak: spec.weak,
 	}
 	if w.Hostname == "" {

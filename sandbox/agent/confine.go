@@ -57,13 +57,17 @@ func (a *agent) confine() error {
 
 // limitCapabilities leaves this thread what programs may have, and SYS_ADMIN,
 // which installing a filter without no_new_privs takes; an exec drops that,
-// because the bounding set does not have it.
+// because the bounding set does not have it. What raptor itself does not have, in
+// a container say, programs cannot have either.
 func (a *agent) limitCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	keep := a.Keep | 1<<unix.CAP_SYS_ADMIN
 	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return err
+	}
 	for i := range data {
-		part := uint32(keep >> (32 * i))
+		part := uint32(keep>>(32*i)) & data[i].Permitted
 		data[i] = unix.CapUserData{Effective: part, Permitted: part}
 	}
 	return unix.Capset(&hdr, &data[0])

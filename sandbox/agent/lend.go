@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/wire"
 )
 
 // A lent thing is a piece of the host that is bound into the sandbox: opened
@@ -53,7 +55,13 @@ func (a *agent) openSources() []*lent {
 	for i := range a.Mounts {
 		m := &a.Mounts[i]
 		attr := uint64(unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID)
-		if m.ReadOnly {
+		if a.without(wire.NoDevices) {
+			attr &^= unix.MOUNT_ATTR_NODEV
+		}
+		if a.without(wire.NoSetID) {
+			attr &^= unix.MOUNT_ATTR_NOSUID
+		}
+		if m.ReadOnly && !a.without(wire.ReadOnlyMounts) {
 			attr |= unix.MOUNT_ATTR_RDONLY
 		}
 		switch {
@@ -88,7 +96,7 @@ func sum(layers []string) (int, error) {
 			unix.Close(fd)
 		}
 	}()
-	return overlay(fds, -1, -1, false)
+	return overlay(fds, -1, -1, false, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY)
 }
 
 // sideBySide is the directory that layers are bound below, with raptor.json.
@@ -174,6 +182,9 @@ func (a *agent) devices() []*lent {
 				return -1, err
 			}
 			attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, Attr_clr: unix.MOUNT_ATTR_NODEV}
+			if a.without(wire.ReadOnlyDevices) {
+				attr.Attr_set &^= unix.MOUNT_ATTR_RDONLY
+			}
 			if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 				unix.Close(fd)
 				return -1, err

@@ -23,15 +23,19 @@ import (
 )
 
 func main() {
-	// Nothing that is ours survives an exec: not the spec, not the sources.
-	unix.CloseRange(wire.SpecFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	// The main program's children must not trace us or open our descriptors.
-	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	spec, err := readSpec()
 	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}
 	if err != nil {
 		a.Spec = &wire.Spec{}
 		a.fail("read specification", "", err)
+	}
+	if !a.without(wire.Descriptors) {
+		// Nothing that is ours survives an exec: not the events, not the sources.
+		unix.CloseRange(wire.EventFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	}
+	if !a.without(wire.Undumpable) {
+		// Programs must not trace us or open our descriptors.
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	}
 	ignoreSignals()
 	go a.listen()

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/wire"
 )
 
 // openLayers opens the directories that the root is made of, so that nothing
@@ -87,7 +89,11 @@ func (a *agent) mountRoot() error {
 	}
 	// Not for a directory that is kept: the end of an overlay flushes the whole
 	// file system it is on, which may take seconds.
-	fd, err := overlay(layers, a.upper, a.work, !a.State)
+	attr := unix.MOUNT_ATTR_NODEV
+	if a.without(wire.NoDevices) {
+		attr = 0
+	}
+	fd, err := overlay(layers, a.upper, a.work, !a.State, attr)
 	if err != nil {
 		return err
 	}
@@ -101,7 +107,7 @@ func (a *agent) mountRoot() error {
 // The kernel is told descriptors' names below /proc, not the paths: a string
 // for fsconfig must be shorter than 256 bytes, upperdir takes backslashes for
 // escapes, and whatever it is told can be read in the sandbox's mountinfo.
-func overlay(layers []int, upper, work int, volatile bool) (int, error) {
+func overlay(layers []int, upper, work int, volatile bool, attr int) (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, &opError{"fsopen", "overlay", err}
@@ -143,10 +149,6 @@ func overlay(layers []int, upper, work int, volatile bool) (int, error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, &opError{"create", "overlay", explain(fs, err)}
 	}
-	attr := unix.MOUNT_ATTR_NODEV
-	if upper < 0 {
-		attr |= unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID
-	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
 	if err != nil {
 		return -1, &opError{"fsmount", "overlay", err}
@@ -184,10 +186,13 @@ func explain(fs int, err error) error {
 }
 
 // pivot makes dir the root and lets go of the old one.
-func pivot(dir string) func() error {
+func (a *agent) pivot(dir string) func() error {
 	return func() error {
 		if err := unix.Chdir(dir); err != nil {
 			return err
+		}
+		if a.without(wire.Pivot) {
+			return unix.Chroot(".")
 		}
 		if err := unix.PivotRoot(".", "."); err != nil {
 			return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/moby/sys/mount"
 	"golang.org/x/sys/unix"
 
@@ -34,7 +36,7 @@ func (a *agent) setup() {
 		ops = append(ops, operation{"open", s.from, s.open})
 	}
 	ops = append(ops,
-		operation{"pivot root", a.Work, pivot(a.Work)},
+		operation{"pivot root", a.Work, a.pivot(a.Work)},
 		operation{"clone root", "/", a.cloneRoot},
 		operation{"mount", "/proc", a.mountNew("proc", "/proc", "nosuid,nodev,noexec")},
 		operation{"mount", "/sys", a.mountNew("sysfs", "/sys", "nosuid,nodev,noexec,ro")},
@@ -50,6 +52,9 @@ func (a *agent) setup() {
 		ops = append(ops, operation{"provide", policyHelper, a.providePolicy})
 	}
 	empty := ""
+	if a.without(wire.Masks) {
+		maskedPaths, readOnlyPaths = nil, nil
+	}
 	for _, path := range maskedPaths {
 		ops = append(ops, operation{"mask", path, mask(path, &empty)})
 	}
@@ -101,6 +106,12 @@ func (a *agent) mountNew(kind, path, options string) func() error {
 		path, err := a.mountPoint(path, true)
 		if err != nil {
 			return err
+		}
+		if a.without(wire.NoDevices) {
+			options = strings.Replace(options, "nodev", "dev", 1)
+		}
+		if a.without(wire.ReadOnlySys) {
+			options = strings.Replace(options, ",ro", "", 1)
 		}
 		return cause(mount.Mount(kind, path, kind, options))
 	}

@@ -86,7 +86,9 @@ func (a *agent) run(i int, action *wire.Action) *wire.Event {
 		return failed("exec", action.Args[0], err)
 	}
 	status := a.wait(pid)
-	a.killRest()
+	if !a.without(wire.KillRest) {
+		a.killRest()
+	}
 	switch {
 	case status.Signaled():
 		return &wire.Event{Kind: wire.Exited, Action: i, Status: 128 + int(status.Signal()), Errno: int(status.Signal())}
@@ -114,6 +116,9 @@ func (a *agent) wait(pid int) syscall.WaitStatus {
 
 // killRest ends what a program has left running.
 func (a *agent) killRest() {
+	if syscall.Getpid() != 1 {
+		return // all means all of the machine then; for tests without the defence
+	}
 	for {
 		if syscall.Kill(-1, syscall.SIGKILL) == syscall.ESRCH {
 			return // nobody is left

@@ -14,15 +14,11 @@ const (
 	Undumpable      // the agent cannot be traced or looked into
 	Keyring         // a session keyring of its own
 	Descriptors     // closed on exec
-	Inside          // destinations are resolved inside the root
-	SealInside      // the upper directory is walked without following links
 	KillRest        // what an action leaves running is killed
-	PrivateMounts   // nothing mounted is seen outside
 	ReadOnlyMounts  // read-only mounts are, with all below
-	Pivot           // the old root is let go
+	Pivot           // the old root is let go, not just left
 	NoSetID         // on lent file systems
 	PIDs            // namespaces of its own
 	IPC
 	HostNames
-	Sealed // the agent's program cannot be written
 )
