@@ -25,7 +25,7 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(b)
+		z, err := gzip.NewReader(b) // it decompresses ahead
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}

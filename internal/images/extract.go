@@ -2,9 +2,15 @@ package images
 
 import (
 	"archive/tar"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,12 +23,17 @@ import (
 // extraction is how entries of tars become files.
 type extraction struct {
 	rootless bool
+	// marked is whether the tar must end with the mark that tars end with:
+	// without another check it may have been cut off between two entries.
+	marked bool
 }
 
 const (
 	xattrPrefix = "SCHILY.xattr."
 	// whiteout is the prefix of an entry that deletes; see OCI's image-spec.
 	whiteout = ".wh."
+	// opaque deletes all that lower layers have in its directory.
+	opaque = ".wh..wh..opq"
 )
 
 // quiet keeps umoci from logging to the standard error. Its logger is global,
@@ -45,6 +56,7 @@ func extract(r io.Reader, dest string, opt extraction) error {
 	extractor := layer.NewTarExtractor(&layer.UnpackOptions{OnDiskFormat: format})
 	source := &noted{Reader: r}
 	entries := tar.NewReader(source)
+	parents := parents{dest: dest, made: make(map[string]bool)}
 	for n := 0; ; n++ {
 		h, err := entries.Next()
 		if err == io.EOF {
@@ -54,8 +66,13 @@ func extract(r io.Reader, dest string, opt extraction) error {
 			return fmt.Errorf("bad tar, after %d entries: %w", n, err)
 		}
 		name := h.Name
-		if !opt.adapt(h) {
+		if ok, err := opt.adapt(h); err != nil {
+			return fmt.Errorf("entry %q: %w", name, err)
+		} else if !ok {
 			continue
+		}
+		if err := parents.of(h.Name); err != nil {
+			return fmt.Errorf("entry %q: %w", name, err)
 		}
 		if err := extractor.UnpackEntry(dest, h, entries); err != nil {
 			if source.err != nil {
@@ -67,43 +84,107 @@ func extract(r io.Reader, dest string, opt extraction) error {
 			return fmt.Errorf("entry %q: %w", name, err)
 		}
 	}
-	_, err := io.Copy(io.Discard, r)
-	return err
+	if _, err := io.Copy(io.Discard, source); err != nil {
+		return err
+	}
+	if opt.marked && !source.endsInZeros() {
+		return fmt.Errorf("bad tar: it was cut off: %w", io.ErrUnexpectedEOF)
+	}
+	return nil
 }
 
-// noted remembers the error that reading ended with, so that it is told apart
-// from those of writing.
+// parents makes directories that a tar has no entries for. The extractor would
+// make them, too, but with the modes that our umask leaves.
+type parents struct {
+	dest string
+	made map[string]bool
+}
+
+func (p parents) of(name string) error {
+	dir, file := filepath.Split(layer.CleanPath(name))
+	if p.made[dir] || strings.HasPrefix(file, whiteout) {
+		return nil
+	}
+	p.made[dir] = true
+	real, err := securejoin.SecureJoin(p.dest, dir)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for ; ; real = filepath.Dir(real) {
+		_, err := os.Lstat(real)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil // a file is in the way, which the extractor replaces
+		}
+		missing = append(missing, real)
+	}
+	for _, dir := range slices.Backward(missing) {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return nil
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noted remembers how reading ended: the error, so that it is told apart from
+// those of writing, and the last bytes.
 type noted struct {
 	io.Reader
-	err error
+	err  error
+	last []byte
 }
+
+// markSize is the size of the blocks of zeros at a tar's end.
+const markSize = 512
 
 func (n *noted) Read(b []byte) (int, error) {
 	read, err := n.Reader.Read(b)
 	if err != nil && err != io.EOF {
 		n.err = err
 	}
+	if n.last = append(n.last, b[max(0, read-markSize):read]...); len(n.last) > markSize {
+		n.last = append(n.last[:0], n.last[len(n.last)-markSize:]...)
+	}
 	return read, err
+}
+
+func (n *noted) endsInZeros() bool {
+	return len(n.last) == markSize && bytes.Count(n.last, []byte{0}) == markSize
 }
 
 // adapt changes a header to what is to be done about it, and is false for what
 // is none of an image's content.
-func (opt extraction) adapt(h *tar.Header) bool {
+func (opt extraction) adapt(h *tar.Header) (bool, error) {
+	dir, file := path.Split(path.Clean("/" + h.Name))
 	switch h.Typeflag {
 	case tar.TypeXGlobalHeader, 'V', 'M': // comments, GNU's volume labels
-		return false
+		return false, nil
 	case tar.TypeCont:
 		h.Typeflag = tar.TypeReg
-	case tar.TypeReg, tar.TypeDir:
 	case tar.TypeChar:
-		if h.Devmajor == 0 && h.Devminor == 0 {
-			dir, file := filepath.Split(filepath.Clean("/" + h.Name))
-			h.Name, h.Typeflag = filepath.Join(dir, whiteout+file), tar.TypeReg
-			h.PAXRecords = nil
+		if h.Devmajor == 0 && h.Devminor == 0 && file != "" {
+			file = whiteout + file
+			h.Name, h.Typeflag, h.PAXRecords, h.Xattrs = path.Join(dir, file), tar.TypeReg, nil, nil //nolint:staticcheck
+		}
+	}
+	if deleted, ok := strings.CutPrefix(file, whiteout); ok {
+		switch {
+		// The extractor would take these for what they say, and delete the
+		// directory that dest lies in.
+		case deleted == "" || deleted == "." || deleted == "..":
+			return false, fmt.Errorf("a whiteout of %q", deleted)
+		case strings.HasPrefix(deleted, whiteout) && file != opaque:
+			return false, nil // book-keeping of aufs
 		}
 	}
 	if h.Xattrs == nil { //nolint:staticcheck // umoci reads this field
-		return true
+		return true, nil
 	}
 	// Of the two namespaces, overlayfs uses the one it can.
 	prefix := "trusted.overlay."
@@ -116,7 +197,7 @@ func (opt extraction) adapt(h *tar.Header) bool {
 			h.Xattrs[prefix+"overlay."+rest] = value //nolint:staticcheck
 		}
 	}
-	return true
+	return true, nil
 }
 
 // checkCapability makes an error of a capability that the file system of dest

@@ -193,3 +193,6 @@ func indexOf(images ...*testImage) ispec.Index {
 	}
 	return index
 }
+
+func (i *testImage) layerDigest(n int) string { return digest.FromBytes(i.layers[n]).String() }
+func (i *testImage) configDigest() string     { return digest.FromBytes(i.config).String() }

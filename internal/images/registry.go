@@ -208,9 +208,10 @@ func (h *remote) explain(what string, err error) error {
 	case errors.Is(err, errs.ErrHTTPRateLimit):
 		return &refusal{fmt.Sprintf("%s refuses to give %s: too many requests; a login or a mirror may help", h.name, what), err}
 	}
-	var network net.Error
+	var network *net.OpError
 	if errors.As(err, &network) {
 		h.silent.Store(true)
+		return &refusal{fmt.Sprintf("cannot reach %s for %s: %v", h.name, what, network), err}
 	}
 	return &refusal{fmt.Sprintf("%s did not give %s: %s", h.name, what, brief(err)), err}
 }

@@ -62,8 +62,11 @@ func (i *registryImage) resolve(ctx context.Context, c *Client, r *Ref, locked s
 // lookUp asks what the image's tag stands for. The manifest goes to the cache.
 func (p *pull) lookUp(ctx context.Context) (digest.Digest, error) {
 	hosts, err := p.client.ask(ctx, p.image.host)
-	if err != nil {
+	if errors.Is(err, errOffline) {
 		return "", fmt.Errorf("what %s stands for is %w", p.image, err)
+	}
+	if err != nil {
+		return "", err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
 	defer cancel()

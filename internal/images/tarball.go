@@ -60,7 +60,9 @@ func (t *tarball) unpack(ctx context.Context, c *Client, r *Ref, res *Resolved, 
 	want := digest.Digest(res.Digest)
 	sum := want.Verifier()
 	content := io.TeeReader(progress.reader(ctx, f), sum)
-	if err = extractCompressed(content, dest, c.extraction()); err == nil {
+	opt := c.extraction()
+	opt.marked = true
+	if err = extractCompressed(content, dest, opt); err == nil {
 		// Behind the tar, or behind its compressed stream, there may be more.
 		_, err = io.Copy(io.Discard, content)
 	}
