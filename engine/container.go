@@ -364,8 +364,10 @@ func (e *Engine) outputDigest(path string, learn bool) (Digest, int64, error) {
 	return digest, size, err
 }
 
-// Container runs the container of a plan's request, whose layers are there.
-func (e *Engine) Container(ctx context.Context, c *Container, streams sandbox.Streams, env []string) error {
+// Container runs the container of a plan that Run has made true.
+func (e *Engine) Container(ctx context.Context, p *Plan, streams sandbox.Streams, env []string) error {
+	defer p.Close()
+	c := p.Run
 	r, err := e.start(ctx, c, env)
 	if err != nil {
 		return err

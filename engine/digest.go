@@ -23,7 +23,8 @@ import (
 // Digests are the contents of files, remembered with what stat(2) said of them
 // so that an unchanged file is read once. It is safe for concurrent use.
 type Digests struct {
-	file string
+	file  string
+	watch *Watch
 
 	mu    sync.Mutex
 	known map[string]remembered
@@ -47,9 +48,10 @@ type remembered struct {
 const settled = 2 * time.Second
 
 // LoadDigests reads what was remembered. A file that is missing or damaged is
-// as good as none.
-func LoadDigests(file string) *Digests {
-	d := &Digests{file: file, known: map[string]remembered{}}
+// as good as none. All that is read from then on is noted in watch, if that is
+// not nil.
+func LoadDigests(file string, watch *Watch) *Digests {
+	d := &Digests{file: file, watch: watch, known: map[string]remembered{}}
 	if text, err := os.ReadFile(file); err == nil {
 		if json.Unmarshal(text, &d.known) != nil || d.known == nil {
 			d.known = map[string]remembered{}
@@ -89,6 +91,7 @@ func (d *Digests) Content(path string) (Digest, error) {
 
 // File is Content for a file that is open, at its beginning.
 func (d *Digests) File(f *os.File) (Digest, error) {
+	d.note(f.Name(), true)
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return "", &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
@@ -115,6 +118,12 @@ func (d *Digests) content(f *os.File, path string, st *unix.Stat_t) (Digest, err
 		d.remember(path, now)
 	}
 	return now.Digest, nil
+}
+
+func (d *Digests) note(path string, follow bool) {
+	if d.watch != nil {
+		d.watch.File(path, follow)
+	}
 }
 
 func (d *Digests) remember(path string, r remembered) {
@@ -157,23 +166,39 @@ func (d *Digests) Learn(path string) (Digest, int64, error) {
 // ignore is true are left out. The path itself may be a symbolic link, and
 // means what it leads to.
 func (d *Digests) Tree(path string, ignore func(rel string, dir bool) bool) (Digest, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
 	h := sha256.New()
-	root, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", err
-	}
-	if err := d.entry(h, root, "", info, ignore); err != nil {
+	if err := d.list(h, path, ignore); err != nil {
 		return "", err
 	}
 	return Digest(hex.EncodeToString(h.Sum(nil))), nil
 }
 
+// Listing is what Tree is the digest of: a line for each entry, which begins
+// with its path, quoted.
+func (d *Digests) Listing(path string, ignore func(rel string, dir bool) bool) (string, error) {
+	var b strings.Builder
+	err := d.list(&b, path, ignore)
+	return b.String(), err
+}
+
+func (d *Digests) list(w io.Writer, path string, ignore func(rel string, dir bool) bool) error {
+	d.note(path, true)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	root, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	return d.entry(w, root, "", info, ignore)
+}
+
 func (d *Digests) entry(h io.Writer, root, rel string, info fs.FileInfo, ignore func(string, bool) bool) error {
 	path := filepath.Join(root, rel)
+	if !info.Mode().IsRegular() {
+		d.note(path, false)
+	}
 	fmt.Fprintf(h, "%q %o", rel, unixMode(info.Mode()))
 	if info.Mode()&fs.ModeSymlink == 0 {
 		writeAttributes(h, path)

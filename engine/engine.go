@@ -28,17 +28,19 @@ type Engine struct {
 	Loader  *rapt.Loader
 	Store   *store.Store
 	Digests *Digests
+	Watch   *Watch // notes what plans read
 	Images  Images
 	Lock    *recipes.Lock
 	Execute Executor
 
-	Platform  string // "os/arch", as images know it
-	Epoch     string // SOURCE_DATE_EPOCH for every step; "" if not set
-	Workers   int    // how many steps run at once; at least 1
-	KeepGoing bool   // finish what does not depend on a failure
-	Always    bool   // nothing counts as there or up to date
-	Update    bool   // what the lock file pins is looked up anew
-	Network   string // "none" shuts the network off for all that runs; "" leaves it to each job
+	Platform  string     // "os/arch", as images know it
+	Epoch     string     // SOURCE_DATE_EPOCH for every step; "" if not set
+	Workers   int        // how many steps run at once; at least 1
+	KeepGoing bool       // finish what does not depend on a failure
+	Always    bool       // nothing counts as there or up to date
+	Update    bool       // what the lock file pins is looked up anew
+	Jobserver *Jobserver // nil: only Workers counts
+	Network   string     // "none" shuts the network off for all that runs; "" leaves it to each job
 
 	// Proxies are variables such as http_proxy=…, passed on to every step.
 	Proxies []string
@@ -61,6 +63,17 @@ type Plan struct {
 	Run      *Container // of Request.Run
 	Targets  []*Layer
 	Warnings rapt.Diagnostics
+
+	release func() // of the layers it uses, from Run on
+}
+
+// Close lets go of what the plan uses. Only a plan with a container that was
+// not run has to be closed; a second call does nothing.
+func (p *Plan) Close() {
+	if p.release != nil {
+		p.release()
+		p.release = nil
+	}
 }
 
 // A Step is one piece of work: a layer that is fetched or built, or a job

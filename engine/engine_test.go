@@ -91,8 +91,10 @@ func (w *world) engine() *engine.Engine {
 	for _, l := range p.Links {
 		pkg.Links[l.Name] = &rapt.Package{Name: l.Name, Root: p.Abs(l.Path.Text), Project: pkg}
 	}
+	watch := &engine.Watch{}
 	return &engine.Engine{
-		Project: p, Package: pkg, Loader: &rapt.Loader{Project: pkg}, Store: s, Digests: engine.LoadDigests(s.Remembered()),
+		Watch:   watch,
+		Project: p, Package: pkg, Loader: &rapt.Loader{Project: pkg}, Store: s, Digests: engine.LoadDigests(s.Remembered(), watch),
 		Images: w, Lock: lock, Execute: w.execute, Platform: "linux/amd64", Workers: w.workers,
 		KeepGoing: w.keepGoing, Always: w.always, Update: w.update, Epoch: w.epoch,
 	}

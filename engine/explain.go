@@ -2,14 +2,22 @@ package engine
 
 import (
 	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"raptor-make/internal/store"
+	"raptor-make/rapt"
 )
 
+// A detail says more about a part whose value changed; nothing if it cannot.
+type detail func(label, before, after string) []string
+
 // compare says how the parts of a key differ from those of an earlier one, a
-// line for each difference.
-func compare(old, now []store.Part) []string {
+// line for each difference. More may be nil.
+func compare(old, now []store.Part, more detail) []string {
 	was := make(map[string]string, len(old))
 	for _, p := range old {
 		was[p.Label] = p.Value
@@ -23,6 +31,12 @@ func compare(old, now []store.Part) []string {
 		case !ok:
 			reasons = append(reasons, fmt.Sprintf("%s is new: %s", p.Label, readable(p.Value)))
 		case before != p.Value:
+			if more != nil {
+				if lines := more(p.Label, before, p.Value); len(lines) > 0 {
+					reasons = append(reasons, lines...)
+					continue
+				}
+			}
 			reasons = append(reasons, changed(p.Label, before, p.Value))
 		}
 	}
@@ -62,4 +76,66 @@ func readable(value string) string {
 func isDigest(value string) bool {
 	value = strings.TrimPrefix(value, "sha256:")
 	return len(value) == 64 && strings.Trim(value, "0123456789abcdef") == ""
+}
+
+// sourceDetail names the files that changed in the directories that a layer
+// copies.
+func (e *Engine) sourceDetail(l *Layer) detail {
+	return func(label, before, _ string) []string {
+		for _, s := range l.Program.Sources {
+			if s.Kind != rapt.SourceCopy || label != sourceLabel(s) {
+				continue
+			}
+			was := e.Store.Tree(before)
+			is, err := e.Digests.Listing(s.Path, s.Ignore)
+			if was == "" || err != nil {
+				return nil
+			}
+			return compareListings(s.Written, was, is)
+		}
+		return nil
+	}
+}
+
+// compareListings says which entries of a directory changed, a few of them by
+// name.
+func compareListings(dir, was, is string) []string {
+	const most = 10
+	old, now := entries(was), entries(is)
+	var reasons []string
+	say := func(path, what string) {
+		reasons = append(reasons, fmt.Sprintf("source %s %s", filepath.Join(dir, path), what))
+	}
+	for _, path := range slices.Sorted(maps.Keys(now)) {
+		before, ok := old[path]
+		switch {
+		case !ok:
+			say(path, "is new")
+		case before != now[path]:
+			say(path, "changed")
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(old)) {
+		if _, ok := now[path]; !ok {
+			say(path, "is gone")
+		}
+	}
+	if len(reasons) > most {
+		reasons = append(reasons[:most], fmt.Sprintf("and %d more entries of %s", len(reasons)-most, dir))
+	}
+	return reasons
+}
+
+// entries are the lines of a listing by their paths.
+func entries(listing string) map[string]string {
+	list := map[string]string{}
+	for line := range strings.Lines(listing) {
+		quoted, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			continue
+		}
+		path, _ := strconv.Unquote(quoted)
+		list[path] = line
+	}
+	return list
 }

@@ -295,7 +295,7 @@ func (e *Engine) decideJob(s *Step, planning bool) {
 		return
 	}
 	if record.Key != string(s.Job.Key) {
-		s.Reasons = compare(record.Parts, s.Job.Parts)
+		s.Reasons = compare(record.Parts, s.Job.Parts, nil)
 		return
 	}
 	for _, out := range record.Outputs {

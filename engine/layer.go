@@ -59,7 +59,12 @@ func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instr
 	env, dir := e.environment(l), "/"
 	for _, in := range l.Program.Build {
 		env, dir = follow(in.Op, env, dir)
-		if a := action(in.Op, env, dir); a != nil {
+		a := action(in.Op, env, dir)
+		if w, ok := a.(*sandbox.Write); ok && path.Dir(w.Dest) != "/" {
+			// As COPY does: missing parents of a destination are made.
+			actions, from = append(actions, &sandbox.Mkdir{Dest: path.Dir(w.Dest), Parents: true, Mode: 0o755}), append(from, in)
+		}
+		if a != nil {
 			actions, from = append(actions, a), append(from, in)
 		}
 	}
@@ -151,9 +156,32 @@ func (e *Engine) sameSources(l *Layer) error {
 	p := &planner{Engine: e}
 	p.layerKey(l, k)
 	if LayerKey(k.sum()) == l.Key {
-		return nil
+		return e.rememberTrees(l, k)
 	}
-	return fmt.Errorf("%s: a source changed while it was copied: %s; build it again", l.Name, strings.Join(compare(l.Parts, k.parts), "; "))
+	return fmt.Errorf("%s: a source changed while it was copied: %s; build it again", l.Name, strings.Join(compare(l.Parts, k.parts, nil), "; "))
+}
+
+// rememberTrees keeps what was in the directories that were copied, so that a
+// later rebuild can name the files that changed.
+func (e *Engine) rememberTrees(l *Layer, k *keyer) error {
+	for _, s := range l.Program.Sources {
+		info, err := os.Stat(s.Path)
+		if s.Kind != rapt.SourceCopy || err != nil || !info.IsDir() {
+			continue
+		}
+		text, err := e.Digests.Listing(s.Path, s.Ignore)
+		if err != nil {
+			return err
+		}
+		for _, part := range k.parts {
+			if part.Label == sourceLabel(s) && e.Store.Tree(part.Value) == "" {
+				if err := e.Store.SaveTree(part.Value, text); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // explainFailure points at the instruction that failed.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,6 +32,7 @@ func (e *Engine) Plan(ctx context.Context, req Request) (*Plan, error) {
 		return nil, err
 	}
 	p.keys()
+	p.watchPrograms()
 	if err := p.failed(); err != nil {
 		return nil, err
 	}
@@ -60,7 +62,7 @@ type planner struct {
 	plan   *Plan
 	found  rapt.Diagnostics
 	layers map[string]*Layer // by Program.ID
-	bases  map[string]*Layer // by URL and directory
+	bases  map[string]*Layer // by URL, and directory if that counts
 	names  map[string]bool   // of steps
 	built  []*Layer          // layers of programs, each after the one below
 	jobs   map[*recipes.Job]*Container
@@ -143,7 +145,10 @@ func (p *planner) layer(program *rapt.Program) *Layer {
 
 // base is the layer of a base image, which several programs may share.
 func (p *planner) base(from *rapt.From) *Layer {
-	id := from.URL + "\x00" + from.Dir
+	id := from.URL
+	if scheme, _, _ := strings.Cut(id, "://"); !isPinned(scheme) {
+		id = from.Dir + "\x00" + id // a path means another file elsewhere
+	}
 	if l, ok := p.bases[id]; ok {
 		return l
 	}
@@ -186,14 +191,14 @@ func (p *planner) resolve(ctx context.Context) error {
 		group.Go(func() error {
 			ref := l.Image.Ref
 			locked := ""
-			if isPinned(ref) && !p.Update {
+			if isPinned(ref.Scheme) && !p.Update {
 				locked, _ = p.Lock.Lookup(recipes.PinImage, ref.URL, p.Platform)
 			}
 			res, err := p.Images.Resolve(ctx, ref, locked)
 			if err != nil {
 				return err
 			}
-			if isPinned(ref) {
+			if isPinned(ref.Scheme) {
 				p.Lock.Record(recipes.PinImage, ref.URL, p.Platform, res.Digest)
 			}
 			l.Image.Resolved = res
@@ -205,7 +210,7 @@ func (p *planner) resolve(ctx context.Context) error {
 
 // isPinned tells whether what a name stands for may change behind our back. A
 // file of the user's own is just what it is.
-func isPinned(ref *images.Ref) bool { return ref.Scheme == "docker" || ref.Scheme == "debian" }
+func isPinned(scheme string) bool { return scheme == "docker" || scheme == "debian" }
 
 // keys gives every layer its key, from the bottom up.
 func (p *planner) keys() {
@@ -254,10 +259,12 @@ func (p *planner) layerKey(l *Layer, k *keyer) {
 			continue
 		}
 		if digest != "" {
-			k.add("source "+s.Written, string(digest))
+			k.add(sourceLabel(s), string(digest))
 		}
 	}
 }
+
+func sourceLabel(s *rapt.Source) string { return "source " + s.Written }
 
 // source is the digest of what counts of a source; "" when its instructions
 // say it all.
@@ -360,7 +367,11 @@ func (p *planner) decideLayer(s *Step) {
 		p.lasts = p.Store.LastLayers()
 	}
 	if s.last = p.lasts[l.Name]; s.last != nil && s.last.Key != string(l.Key) {
-		s.Reasons = compare(s.last.Parts, l.Parts)
+		var more detail
+		if l.Program != nil {
+			more = p.sourceDetail(l)
+		}
+		s.Reasons = compare(s.last.Parts, l.Parts, more)
 	}
 }
 

@@ -27,7 +27,13 @@ var errSiblingFailed = errors.New("another step failed")
 func (e *Engine) Run(ctx context.Context, p *Plan, sink Sink) error {
 	r := &run{Engine: e, sink: sink, began: time.Now()}
 	r.emit(Event{Kind: PlanMade, Total: len(p.Steps)})
-	err := r.all(ctx, p)
+	err := r.use(p)
+	if err == nil {
+		err = r.all(ctx, p)
+	}
+	if err != nil || p.Run == nil {
+		p.Close()
+	}
 	if err == nil {
 		err = e.Digests.Save()
 	} else {
@@ -52,6 +58,35 @@ func (r *run) emit(ev Event) {
 	r.sink(ev)
 }
 
+// use keeps others from removing the layers of a plan. Those that were removed
+// since it was made are made again.
+func (r *run) use(p *Plan) (err error) {
+	var names []string
+	for _, s := range p.Steps {
+		if s.Layer != nil {
+			names = append(names, s.Layer.Dir)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	p.release, err = r.Store.Use(names)
+	if err != nil {
+		return err
+	}
+	for _, s := range p.Steps {
+		if s.Layer != nil && s.State == Current && isGone(r.Store.Path(s.Layer.Dir)) {
+			s.State, s.Reasons = ToDo, []string{"it was removed just now"}
+		}
+	}
+	return nil
+}
+
+func isGone(path string) bool {
+	_, err := os.Lstat(path)
+	return isMissing(err)
+}
+
 // A result is what became of a step.
 type result struct {
 	node graph.Node
@@ -71,29 +106,36 @@ func (r *run) all(ctx context.Context, p *Plan) error {
 	var workers errgroup.Group
 	results := make(chan result)
 	var failures *multierror.Error
-	busy := 0
+	slots := &slots{most: r.Workers, server: r.Jobserver}
 	for {
-		for busy < r.Workers && ctx.Err() == nil {
-			n, ok := schedule.Next()
-			if !ok {
-				break
-			}
-			s := r.stepRun(p.Steps[n])
+		for schedule.Ready() && ctx.Err() == nil {
+			n, s := r.peek(p, schedule)
 			if s.nothingToDo() {
+				schedule.Next()
 				schedule.Done(n)
 				continue
 			}
-			busy++
+			if !slots.free() {
+				break
+			}
+			schedule.Next()
+			slots.busy++
 			workers.Go(func() error {
 				results <- result{n, s.execute(ctx)}
 				return nil
 			})
 		}
-		if busy == 0 {
+		if slots.busy == 0 {
 			break
 		}
-		done := <-results
-		busy--
+		var done result
+		select {
+		case token := <-slots.arrived():
+			slots.tokens = append(slots.tokens, token)
+			continue
+		case done = <-results:
+			slots.done()
+		}
 		if done.err == nil {
 			schedule.Done(done.node)
 			continue
@@ -119,6 +161,12 @@ func (r *run) all(ctx context.Context, p *Plan) error {
 		return cause
 	}
 	return failures.ErrorOrNil()
+}
+
+// peek is the step that the schedule would give out next.
+func (r *run) peek(p *Plan, schedule *graph.Schedule) (graph.Node, *stepRun) {
+	n := schedule.Peek()
+	return n, r.stepRun(p.Steps[n])
 }
 
 // dropped reports a step that cannot run any more.

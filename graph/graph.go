@@ -157,6 +157,12 @@ func (g *Graph) Schedule() (*Schedule, error) {
 	return s, nil
 }
 
+// Ready tells whether Next has a node to give.
+func (s *Schedule) Ready() bool { return len(s.ready.nodes) > 0 }
+
+// Peek is the node that Next would give. It must be ready.
+func (s *Schedule) Peek() Node { return s.ready.nodes[0] }
+
 // Next takes the ready node with the longest path to the end; of equals the
 // one added first. It is false when nothing is ready just now.
 func (s *Schedule) Next() (Node, bool) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,11 +24,15 @@ func (inv *invocation) buildCommand() *cobra.Command {
 			if len(args) == 0 {
 				return usage(c, "no target given")
 			}
+			if done, err := inv.recall(args); done {
+				return err
+			}
+			began := time.Now()
 			p, err := inv.project()
 			if err != nil {
 				return err
 			}
-			return inv.make1(c.Context(), p, engine.Request{Layers: targets(args)})
+			return inv.make1(c.Context(), p, engine.Request{Layers: targets(args)}, args, began)
 		},
 	}
 }
@@ -41,8 +46,9 @@ func targets(names []string) []recipes.Value {
 	return list
 }
 
-// make1 plans a request and carries it out, or with -n shows the plan.
-func (inv *invocation) make1(ctx context.Context, p *recipes.Project, req engine.Request) error {
+// make1 plans a request, which names stand for, and carries it out, or with -n
+// shows the plan.
+func (inv *invocation) make1(ctx context.Context, p *recipes.Project, req engine.Request, names []string, began time.Time) error {
 	e, err := inv.engine(p, inv.noAct)
 	if err != nil {
 		return err
@@ -54,7 +60,11 @@ func (inv *invocation) make1(ctx context.Context, p *recipes.Project, req engine
 	if inv.noAct {
 		return printPlan(os.Stdout, plan)
 	}
-	return inv.carryOut(ctx, e, plan)
+	if err := inv.carryOut(ctx, e, plan); err != nil {
+		return err
+	}
+	inv.recollect(e, plan, names, began)
+	return nil
 }
 
 // plan makes a plan and tells what is suspicious.
@@ -79,6 +89,15 @@ func (inv *invocation) carryOut(ctx context.Context, e *engine.Engine, plan *eng
 	if err := e.Lock.Save(); err != nil {
 		return err
 	}
+	return inv.show(func(sink engine.Sink) error {
+		defer e.Jobserver.Close()
+		return e.Run(ctx, plan, sink)
+	})
+}
+
+// show has something done that tells events, and shows them. A failure has been
+// told when it returns.
+func (inv *invocation) show(do func(engine.Sink) error) error {
 	display := ui.New(ui.Options{Out: os.Stderr, Mode: inv.progressMode(), Color: inv.color(), Verbosity: inv.verbose - inv.quiet, GitHub: os.Getenv("GITHUB_ACTIONS") == "true"})
 	sink := engine.Sink(display.Event)
 	if inv.events != "" {
@@ -90,7 +109,7 @@ func (inv *invocation) carryOut(ctx context.Context, e *engine.Engine, plan *eng
 		shown := sink
 		sink = func(ev engine.Event) { events(ev); shown(ev) }
 	}
-	err := e.Run(ctx, plan, sink)
+	err := do(sink)
 	display.Close()
 	switch {
 	case err == nil:

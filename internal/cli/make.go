@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -67,6 +68,12 @@ func (inv *invocation) makeJobs(c *cobra.Command, names []string) error {
 			return usage(c, "%v", err)
 		}
 	}
+	if !o.list {
+		if done, err := inv.recall(names); done {
+			return err
+		}
+	}
+	began := time.Now()
 	p, err := inv.project()
 	if err != nil {
 		return err
@@ -88,7 +95,7 @@ func (inv *invocation) makeJobs(c *cobra.Command, names []string) error {
 	for _, layer := range layers {
 		req.Layers = append(req.Layers, recipes.Value{Text: layer, Span: p.LayerSpan(layer)})
 	}
-	return inv.make1(c.Context(), p, req)
+	return inv.make1(c.Context(), p, req, names, began)
 }
 
 func setValues(c *cobra.Command, p *recipes.Project, set []string) error {

@@ -45,6 +45,11 @@ func (inv *invocation) common(c *cobra.Command) {
 	}
 }
 
+// offlineFlag is for commands that may have to look up base images.
+func (inv *invocation) offlineFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&inv.make.offline, "offline", false, "use no network to find base images and links")
+}
+
 func (inv *invocation) checkCommon(c *cobra.Command) error {
 	for _, o := range []struct {
 		name, value string

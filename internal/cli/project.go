@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,20 +65,25 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	dir := p.Abs(p.Settings.Store.Text)
 	s := store.Existing(dir)
 	if !look {
+		if os.Geteuid() != 0 {
+			return nil, rootless()
+		}
 		if s, err = store.Open(dir); err != nil {
 			return nil, err
 		}
 	}
+	watch := &engine.Watch{}
 	lock, err := recipes.LoadLock(lockFile(p, s))
 	if err != nil {
 		return nil, err
 	}
-	l := &linker{inv: inv, cache: cache, lock: lock, known: map[string]*rapt.Package{}}
+	watch.File(lockFile(p, s), true)
+	l := &linker{inv: inv, watch: watch, cache: cache, lock: lock, known: map[string]*rapt.Package{}}
 	pkg, err := l.project(p)
 	if err != nil {
 		return nil, err
 	}
-	digests := engine.LoadDigests(s.Remembered())
+	digests := engine.LoadDigests(s.Remembered(), watch)
 	client := inv.images(p, cache)
 	client.Content = func(f *os.File) (string, error) {
 		digest, err := digests.File(f)
@@ -85,14 +91,30 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	}
 	e := &engine.Engine{
 		Project: p, Package: pkg, Store: s, Lock: lock, Execute: sandbox.Run,
-		Loader:  &rapt.Loader{Project: pkg, Log: logTemplate},
-		Digests: digests,
+		Loader: &rapt.Loader{Project: pkg, Log: func(level, template, text string) {
+			watch.Break() // it is to be said each time
+			logTemplate(level, template, text)
+		}},
+		Digests: digests, Watch: watch,
 		Images:  client,
 		Epoch:   epoch(p),
 		Workers: inv.workers(p), KeepGoing: inv.make.keepGoing, Always: inv.make.always, Update: inv.make.update,
 		Proxies: proxies(), Platform: platform(p),
 	}
+	if inv.make.jobs == 0 && !look {
+		if e.Jobserver, err = engine.OpenJobserver(os.Getenv("MAKEFLAGS")); err != nil {
+			return nil, err
+		}
+		if e.Jobserver != nil {
+			e.Workers = math.MaxInt
+		}
+	}
 	return e, nil
+}
+
+// rootless says that what ordinary users may do ends here.
+func rootless() error {
+	return fmt.Errorf("building layers and running containers takes root: run it with sudo; check, dump and show need no root")
 }
 
 // lockFile is next to the project file; without one, in the store.
@@ -165,6 +187,7 @@ func logTemplate(level, template, text string) {
 // those link.
 type linker struct {
 	inv     *invocation
+	watch   *engine.Watch
 	cache   string
 	lock    *recipes.Lock
 	main    *rapt.Package
@@ -239,6 +262,7 @@ func (l *linker) directory(name, dir string) (*rapt.Package, error) {
 	pkg := &rapt.Package{Name: name, Root: dir, Links: map[string]*rapt.Package{}, Project: l.main}
 	l.known[dir] = pkg
 	file := filepath.Join(dir, projectFile)
+	l.watch.File(file, true)
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		return pkg, nil
 	}

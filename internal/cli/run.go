@@ -81,7 +81,7 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 		}
 		return err
 	}
-	return inv.runContainer(c.Context(), e, plan.Run)
+	return inv.runContainer(c.Context(), e, plan)
 }
 
 // container is the job that the options describe.
@@ -136,7 +136,7 @@ func addMount(j *recipes.Job, name, source string) {
 
 // runContainer runs the container on the user's own streams, and turns its end
 // into an exit status.
-func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, c *engine.Container) error {
+func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, p *engine.Plan) error {
 	streams := sandbox.Streams{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, PassFiles: true}
 	var env []string
 	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
@@ -148,7 +148,7 @@ func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, c *en
 	ctx, signals, stop := handedOn(ctx)
 	defer stop()
 	streams.Signals = signals
-	err := e.Container(ctx, c, streams, env)
+	err := e.Container(ctx, p, streams, env)
 	var exit *sandbox.ExitError
 	var act *sandbox.ActionError
 	switch {
@@ -157,7 +157,7 @@ func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, c *en
 	case errors.As(err, &exit):
 		return status(exit.Status)
 	case errors.As(err, &act) && act.Op == "exec":
-		inv.tell(os.Stderr, fmt.Errorf("%s: %w", c.Job.Target.Text, act))
+		inv.tell(os.Stderr, fmt.Errorf("%s: %w", p.Run.Job.Target.Text, act))
 		if errors.Is(act.Err, syscall.ENOENT) {
 			return status(statusNotFound)
 		}

@@ -17,8 +17,8 @@ type Lock struct{ file *os.File }
 // Unlock gives the lock back.
 func (l *Lock) Unlock() { l.file.Close() }
 
-// Remove gives the lock back and removes its file. Only for names that nobody
-// else will ever lock.
+// Remove gives the lock back and removes its file. Whoever waits for it gets a
+// new one.
 func (l *Lock) Remove() {
 	os.Remove(l.file.Name())
 	l.file.Close()
@@ -29,9 +29,16 @@ func (l *Lock) Remove() {
 // free or ctx ends.
 func (s *Store) Lock(ctx context.Context, name string, waiting func(holder string)) (*Lock, error) {
 	lock, err := s.tryLock(name)
-	if lock != nil || err != nil {
-		return lock, err
+	for lock == nil && err == nil {
+		lock, err = s.waitLock(ctx, name, waiting)
+		waiting = nil
 	}
+	return lock, err
+}
+
+// waitLock waits for a lock that another holds. It is nil, nil when the file
+// was removed meanwhile.
+func (s *Store) waitLock(ctx context.Context, name string, waiting func(holder string)) (*Lock, error) {
 	file, err := s.openLock(name)
 	if err != nil {
 		return nil, err
@@ -49,8 +56,7 @@ func (s *Store) Lock(ctx context.Context, name string, waiting func(holder strin
 			file.Close()
 			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
-		sign(file)
-		return &Lock{file}, nil
+		return taken(file)
 	case <-ctx.Done():
 		go func() { <-got; file.Close() }()
 		return nil, context.Cause(ctx)
@@ -59,21 +65,36 @@ func (s *Store) Lock(ctx context.Context, name string, waiting func(holder strin
 
 // tryLock is nil, nil when the lock is held by another.
 func (s *Store) tryLock(name string) (*Lock, error) {
-	file, err := s.openLock(name)
-	if err != nil {
+	for {
+		file, err := s.openLock(name)
+		if err != nil {
+			return nil, err
+		}
+		err = flock(file, unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			file.Close()
+			return nil, nil
+		}
+		if err != nil {
+			file.Close()
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		if lock, err := taken(file); lock != nil || err != nil {
+			return lock, err
+		}
+	}
+}
+
+// taken signs a lock that was just taken. It is nil when the file has lost its
+// name in the meantime: a lock on it would exclude nobody.
+func taken(file *os.File) (*Lock, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil || st.Nlink == 0 {
+		file.Close()
 		return nil, err
 	}
-	switch err := flock(file, unix.LOCK_EX|unix.LOCK_NB); {
-	case err == nil:
-		sign(file)
-		return &Lock{file}, nil
-	case errors.Is(err, unix.EWOULDBLOCK):
-		file.Close()
-		return nil, nil
-	default:
-		file.Close()
-		return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
-	}
+	sign(file)
+	return &Lock{file}, nil
 }
 
 func (s *Store) openLock(name string) (*os.File, error) {

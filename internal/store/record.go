@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -117,6 +118,21 @@ func (s *Store) ForgetJob(name string) error {
 // RecordJob records a job's success, durably.
 func (s *Store) RecordJob(r *Job) error {
 	return writeRecord(s.private("jobs", r.Name+".json"), r)
+}
+
+// Tree is what a directory held when it was copied into a layer, by its digest;
+// "" if nothing is known of it.
+func (s *Store) Tree(digest string) string {
+	text, err := os.ReadFile(s.private("trees", filepath.Base(digest)+".txt"))
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// SaveTree remembers what a directory held, for explanations.
+func (s *Store) SaveTree(digest, text string) error {
+	return writeFile(s.private("trees", digest+".txt"), []byte(text))
 }
 
 func readRecord(file string, r any) error {

@@ -14,6 +14,8 @@
 //	    logs/base-AB1D….log       what its programs printed
 //	    locks/base-AB1D….lock     held (flock) while it is made
 //	    build/base-AB1D…/         where it is made: upper/ and work/
+//	    uses/4711-…               which layers a running process uses (flock)
+//	    trees/3F9C….txt           what a directory held that was copied, by digest
 //
 // The life of a layer: Lock its directory's name, look it up with Layer, and if
 // it is missing Begin a Build, fill Build.Upper, and Publish it. The rename in
@@ -52,7 +54,7 @@ func Open(dir string) (*Store, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	for _, sub := range []string{"layers", "jobs", "logs", "locks", "build"} {
+	for _, sub := range []string{"layers", "jobs", "logs", "locks", "build", "uses", "trees"} {
 		if err := os.MkdirAll(s.private(sub), 0o755); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
@@ -80,6 +82,12 @@ func (s *Store) Remembered() string { return s.private("digests.json") }
 // Pins is the lock file of a project that has no project file to put one next
 // to.
 func (s *Store) Pins() string { return s.private("Raptor.lock") }
+
+// Watched are the directories whose times change when a layer or a record
+// appears or disappears.
+func (s *Store) Watched() []string {
+	return []string{s.dir, s.private("layers"), s.private("jobs")}
+}
 
 func (s *Store) private(elem ...string) string {
 	return filepath.Join(append([]string{s.dir, private}, elem...)...)

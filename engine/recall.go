@@ -1,0 +1,300 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/rapt"
+)
+
+// A Recollection is a plan that had nothing to do, and the identity of every
+// file that this followed from. As long as all of them are the same, the next
+// plan of the same request has nothing to do either, and need not be made: a
+// stat(2) for each file is all that it costs.
+//
+// It is complete because everything that a plan reads is watched: project files
+// and links, modules, templates, sources of COPY with their directories, what
+// path() probed, inputs and outputs of jobs, and the directories of the store in
+// which layers and records appear and disappear. Files that are missing are
+// watched as such. It is safe because nothing is recollected of which any file
+// changed shortly before the plan was begun, or later: a change after that has
+// another ctime.
+type Recollection struct {
+	files  []watched
+	Events []Event // what a run of the plan tells, without times
+}
+
+// A watched file is one whose identity counts.
+type watched struct {
+	path   string
+	follow bool // of what a symbolic link leads to
+	id     identity
+}
+
+// An identity is what stat(2) says of a file that changes when the file does;
+// all zero if there is none.
+type identity struct {
+	dev, ino     uint64
+	mode         uint32
+	size         int64
+	mtime, ctime int64 // nanoseconds
+}
+
+func identify(path string, follow bool) (identity, error) {
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if follow {
+		flags = 0
+	}
+	var st unix.Stat_t
+	for {
+		err := unix.Fstatat(unix.AT_FDCWD, path, &st, flags)
+		switch {
+		case err == nil:
+			return identity{st.Dev, st.Ino, st.Mode, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}, nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+			return identity{}, nil
+		default:
+			return identity{}, err
+		}
+	}
+}
+
+// A Watch notes the files that a plan reads. The zero value is ready, and safe
+// for concurrent use.
+type Watch struct {
+	mu     sync.Mutex
+	files  map[watchKey]identity
+	broken bool
+}
+
+type watchKey struct {
+	path   string
+	follow bool
+}
+
+// File notes a file. With follow, what a symbolic link leads to counts.
+func (w *Watch) File(path string, follow bool) {
+	id, err := identify(path, follow)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.files == nil {
+		w.files = map[watchKey]identity{}
+	}
+	key := watchKey{path, follow}
+	if was, ok := w.files[key]; err != nil || ok && was != id {
+		w.broken = true
+	}
+	w.files[key] = id
+}
+
+// Break says that something counts which is no file: there will be no
+// recollection.
+func (w *Watch) Break() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = true
+}
+
+// Recollect is what there is to remember of a plan that began at a time; nil
+// if the plan has something to do, or is not sure to have nothing to do again.
+func (e *Engine) Recollect(p *Plan, began time.Time) *Recollection {
+	if len(p.Warnings) > 0 {
+		return nil // they are told each time
+	}
+	r := &Recollection{}
+	for _, s := range p.Steps {
+		if s.State != Current || s.Layer != nil && s.Layer.Image != nil && s.Layer.Image.Ref.Scheme == "oci" {
+			return nil
+		}
+		ev := Event{Kind: Cached, Step: s.Name, Type: s.Kind, Key: s.Key()}
+		if s.Job != nil {
+			record, err := e.Store.Job(s.Job.Job.Name)
+			if err != nil {
+				return nil
+			}
+			ev.Outputs = written(record)
+		}
+		r.Events = append(r.Events, ev)
+	}
+	for _, dir := range e.Store.Watched() {
+		e.Watch.File(dir, true)
+	}
+	e.Watch.mu.Lock()
+	defer e.Watch.mu.Unlock()
+	if e.Watch.broken {
+		return nil
+	}
+	before := began.Add(-settled).UnixNano()
+	for key, id := range e.Watch.files {
+		if id.mtime >= before || id.ctime >= before {
+			return nil
+		}
+		r.files = append(r.files, watched{key.path, key.follow, id})
+	}
+	return r
+}
+
+// watchPrograms notes the files of the programs of a plan.
+func (p *planner) watchPrograms() {
+	seen := map[string]bool{}
+	for _, l := range p.built {
+		p.Watch.File(l.Program.File, true)
+		for _, s := range l.Program.Sources {
+			if s.Kind != rapt.SourceCopy {
+				p.Watch.File(s.Path, true)
+			}
+			if s.Kind == rapt.SourceProbe {
+				p.Watch.File(s.Path, false)
+			}
+		}
+		if root := l.Program.Package.Root; !seen[root] {
+			seen[root] = true
+			p.Watch.File(filepath.Join(root, ".raptorignore"), true)
+		}
+	}
+}
+
+// Holds tells whether all files are as they were.
+func (r *Recollection) Holds() bool {
+	const workers = 2
+	var all sync.WaitGroup
+	var changed atomic.Bool
+	for part := range slices.Chunk(r.files, len(r.files)/workers+1) {
+		all.Go(func() {
+			for i := range part {
+				id, err := identify(part[i].path, part[i].follow)
+				if err != nil || id != part[i].id {
+					changed.Store(true)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	return !changed.Load()
+}
+
+// recollectionVersion begins every encoded Recollection. Then come the files
+// and the events, numbers as varints, strings after their length, and CRC-32
+// (Castagnoli) over all of it, 4 bytes, little endian.
+const recollectionVersion = "raptor recollection 1\n"
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Encode is the form in which a Recollection is kept.
+func (r *Recollection) Encode() []byte {
+	e := &packer{buf: []byte(recollectionVersion)}
+	e.num(uint64(len(r.files)))
+	for _, f := range r.files {
+		follow := uint64(0)
+		if f.follow {
+			follow = 1
+		}
+		e.str(f.path)
+		for _, n := range []uint64{follow, f.id.dev, f.id.ino, uint64(f.id.mode), uint64(f.id.size), uint64(f.id.mtime), uint64(f.id.ctime)} {
+			e.num(n)
+		}
+	}
+	e.num(uint64(len(r.Events)))
+	for _, ev := range r.Events {
+		e.str(ev.Step)
+		e.str(string(ev.Type))
+		e.str(ev.Key)
+		e.num(uint64(len(ev.Outputs)))
+		for _, out := range ev.Outputs {
+			e.str(out.Path)
+			e.num(uint64(out.Bytes))
+		}
+	}
+	return binary.LittleEndian.AppendUint32(e.buf, crc32.Checksum(e.buf, castagnoli))
+}
+
+// DecodeRecollection reads what Encode made; nil if it is damaged or of another
+// version.
+func DecodeRecollection(data []byte) *Recollection {
+	if len(data) < len(recollectionVersion)+4 || string(data[:len(recollectionVersion)]) != recollectionVersion {
+		return nil
+	}
+	body, sum := data[:len(data)-4], data[len(data)-4:]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(sum) {
+		return nil
+	}
+	d := &unpacker{buf: body[len(recollectionVersion):]}
+	r := &Recollection{files: make([]watched, 0, d.count())}
+	for range cap(r.files) {
+		f := watched{path: d.str(), follow: d.num() == 1}
+		f.id = identity{d.num(), d.num(), uint32(d.num()), int64(d.num()), int64(d.num()), int64(d.num())}
+		r.files = append(r.files, f)
+	}
+	r.Events = make([]Event, 0, d.count())
+	for range cap(r.Events) {
+		ev := Event{Kind: Cached, Step: d.str(), Type: StepKind(d.str()), Key: d.str()}
+		for range d.count() {
+			ev.Outputs = append(ev.Outputs, Written{d.str(), int64(d.num())})
+		}
+		r.Events = append(r.Events, ev)
+	}
+	if d.short {
+		return nil
+	}
+	return r
+}
+
+type packer struct{ buf []byte }
+
+func (e *packer) num(n uint64) { e.buf = binary.AppendUvarint(e.buf, n) }
+func (e *packer) str(s string) { e.num(uint64(len(s))); e.buf = append(e.buf, s...) }
+
+type unpacker struct {
+	buf   []byte
+	short bool
+}
+
+func (d *unpacker) num() uint64 {
+	n, size := binary.Uvarint(d.buf)
+	if size <= 0 {
+		d.buf, d.short = nil, true
+		return 0
+	}
+	d.buf = d.buf[size:]
+	return n
+}
+
+// count is the length of a list, which cannot have more elements than there
+// are bytes left.
+func (d *unpacker) count() int {
+	n := d.num()
+	if n > uint64(len(d.buf)) {
+		d.buf, d.short = nil, true
+		return 0
+	}
+	return int(n)
+}
+
+func (d *unpacker) str() string {
+	n := d.count()
+	s := string(d.buf[:n])
+	d.buf = d.buf[n:]
+	return s
+}
+
+// LoadRecollection reads a kept Recollection; nil if there is none that is
+// usable.
+func LoadRecollection(file string) *Recollection {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	return DecodeRecollection(data)
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"raptor-make/engine"
+)
+
+// recollectionFile is where the outcome of this very call is remembered: what
+// was asked for, in which project, by which binary, with everything of the
+// environment that counts. It is "" when the call wants things done anew.
+func (inv *invocation) recollectionFile(names []string) string {
+	o := &inv.make
+	if inv.noAct || o.always || o.update {
+		return ""
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return ""
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	h := sha256.New()
+	for _, part := range []any{inv.command, names, dir, o.file, o.set, inv.links.list, cache,
+		os.Geteuid(), os.Getenv("SOURCE_DATE_EPOCH"), self.Size(), self.ModTime().UnixNano()} {
+		fmt.Fprintf(h, "%q\n", fmt.Sprintf("%q", part))
+	}
+	return filepath.Join(cache, "recollections", hex.EncodeToString(h.Sum(nil))[:32])
+}
+
+// recall tells that there is nothing to do, if that is known without making a
+// plan.
+func (inv *invocation) recall(names []string) (done bool, err error) {
+	file := inv.recollectionFile(names)
+	if file == "" {
+		return false, nil
+	}
+	r := engine.LoadRecollection(file)
+	if r == nil || !r.Holds() {
+		return false, nil
+	}
+	return true, inv.show(func(sink engine.Sink) error {
+		start := time.Now()
+		sink(engine.Event{Kind: engine.PlanMade, Time: start, Total: len(r.Events)})
+		for _, ev := range r.Events {
+			ev.Time = start
+			sink(ev)
+		}
+		sink(engine.Event{Kind: engine.Finished, Time: time.Now(), Elapsed: time.Since(start)})
+		return nil
+	})
+}
+
+// recollect remembers that there was nothing to do. That it cannot is no
+// failure: the next call plans once more.
+func (inv *invocation) recollect(e *engine.Engine, plan *engine.Plan, names []string, began time.Time) {
+	file := inv.recollectionFile(names)
+	if file == "" {
+		return
+	}
+	project := e.Project.File
+	if project == "" {
+		project = filepath.Join(e.Project.Root, projectFile) // that there is none counts, too
+	}
+	e.Watch.File(project, true)
+	r := e.Recollect(plan, began)
+	if r == nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
+		return
+	}
+	renameio.WriteFile(file, r.Encode(), 0o644)
+	prune(filepath.Dir(file))
+}
+
+// prune keeps the number of recollections within bounds: those of projects and
+// requests that are gone are never asked for again.
+func prune(dir string) {
+	const most, age = 256, 30 * 24 * time.Hour
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) <= most {
+		return
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > age && !strings.HasPrefix(e.Name(), ".") {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
