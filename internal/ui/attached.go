@@ -51,8 +51,8 @@ func (a *attached) stop() {
 	}
 	signal.Stop(a.signals)
 	close(a.ended)
+	a.give() // first of all: the rest may have to wait for the terminal
 	a.watcher.Wait()
-	a.keyboard.close()
 }
 
 func (a *attached) watch() {

@@ -7,7 +7,10 @@
 //
 //	d := ui.New(ui.Options{Out: os.Stderr, Mode: "auto", Color: ui.ColorWanted("auto", os.Stderr, os.Getenv)})
 //	defer d.Close()
-//	err := run(ctx, d.Event)
+//	context.AfterFunc(ctx, d.Interrupt) // ctx ends with SIGINT, SIGTERM, SIGHUP
+//	err := run(ctx, d.Event)            // shown already, if it was sent with Finished
+//
+// A caller that exits by itself, as on a second interrupt, calls Close before.
 //
 // # What is shown
 //

@@ -46,11 +46,11 @@ func (k *keyboard) close() {
 		return
 	}
 	unix.Write(k.stopper, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	k.reading.Wait()
-	unix.Close(k.stopper)
 	if foreground(k.fd) {
 		unix.IoctlSetTermios(k.fd, unix.TCSETS, &k.saved)
 	}
+	k.reading.Wait()
+	unix.Close(k.stopper)
 }
 
 func (k *keyboard) read(press func(key)) {

@@ -29,6 +29,8 @@ type layout struct {
 	chosen *step // whose output is shown; may be nil
 	auto   bool  // the user did not choose it
 	keys   bool  // keys are read
+
+	stopping bool // there was an interrupt
 }
 
 // rows returns at most h-1 rows of less than w cells. Where there is room, it
@@ -67,6 +69,9 @@ func (l *layout) summary(w int, now time.Time) string {
 		parts = append(parts, fmt.Sprintf("%d waiting", waiting))
 	}
 	parts = append(parts, span(now.Sub(b.begun)))
+	if l.stopping {
+		parts = append(parts, "stopping")
+	}
 	if n := len(b.failed); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d failed", n))
 	}

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -356,6 +357,31 @@ func TestLiveStoppedTerminal(t *testing.T) {
 		t.Error("events wait for the terminal")
 	}
 	close(stuck)
+}
+
+// After an interrupt nothing waits for a terminal or a pipe that takes nothing.
+func TestInterruptDoesNotWait(t *testing.T) {
+	stuck := make(chan struct{})
+	defer close(stuck)
+	w := writerFunc(func(b []byte) (int, error) { <-stuck; return len(b), nil })
+	for name, d := range map[string]*Display{"plain": newDisplay(Options{}, w, systemClock{}), "live": liveDisplay(w, 80, 24)} {
+		t.Run(name, func(t *testing.T) {
+			d.Event(layer(engine.Started, "base"))
+			begun := time.Now()
+			time.AfterFunc(300*time.Millisecond, d.Interrupt)
+			for range 10_000 {
+				d.Event(output(layer("", "base"), strings.Repeat("line\n", 20)))
+			}
+			time.Sleep(max(0, 300*time.Millisecond-time.Since(begun)))
+			d.Interrupt()
+			d.Event(layer(engine.Cancelled, "base"))
+			d.Event(engine.Event{Kind: engine.Finished, Err: context.Canceled})
+			d.Close()
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
 }
 
 type writerFunc func([]byte) (int, error)

@@ -31,6 +31,7 @@ func play(name string) int {
 	defer stop()
 	d := New(Options{Out: os.Stderr, Mode: os.Getenv("UI_MODE"), Color: ColorWanted("auto", os.Stderr, os.Getenv)})
 	defer d.Close()
+	context.AfterFunc(ctx, d.Interrupt)
 	r := &run{sink: d.Event, begun: time.Now()}
 	r.scenario(ctx, name)
 	d.Close()

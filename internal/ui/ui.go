@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"raptor-make/engine"
@@ -48,6 +49,10 @@ type Display struct {
 	within  time.Duration // what it was set to
 	closed  bool
 	broken  bool // w has failed: nothing is written any more
+
+	stopping    bool
+	interrupted chan struct{} // closed by Interrupt
+	stuck       atomic.Bool   // w took nothing for too long after an interrupt
 }
 
 // A view turns an event into lines. The board has already taken note of it.
@@ -65,7 +70,7 @@ func New(o Options) *Display {
 }
 
 func newDisplay(o Options, w io.Writer, c clock) *Display {
-	d := &Display{opts: o, w: w, clock: c}
+	d := &Display{opts: o, w: w, clock: c, interrupted: make(chan struct{})}
 	paint := newPalette(o.Color)
 	p := printer{paint: paint, verbosity: o.Verbosity, board: &d.board}
 	switch {
@@ -100,6 +105,9 @@ func (d *Display) Event(e engine.Event) {
 	d.pending = d.view.show(d.pending, &d.event, s)
 	d.event.Data = nil
 	full := len(d.pending) >= enough
+	if full && d.stuck.Load() {
+		d.pending = d.pending[:0]
+	}
 	over := e.Kind == engine.Finished
 	if over || d.closed {
 		full = true
@@ -108,10 +116,58 @@ func (d *Display) Event(e engine.Event) {
 	}
 	d.mu.Unlock()
 	if full {
-		d.flush()
+		d.await(d.flush)
 	}
 	if over && d.live != nil {
-		d.live.detach()
+		d.await(d.live.detach)
+	}
+}
+
+// grace is how long a terminal or pipe that takes nothing is waited for after
+// an interrupt; once it was in vain, it is the second value.
+const (
+	grace   = 500 * time.Millisecond
+	noGrace = 10 * time.Millisecond
+)
+
+// Interrupt tells that the run is being stopped. From now on Event and Close
+// do not wait for a terminal or a pipe that takes nothing, beyond half a second
+// once. It may be called at any time, from any goroutine.
+func (d *Display) Interrupt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopping {
+		return
+	}
+	d.stopping = true
+	close(d.interrupted)
+	if d.live != nil && d.live.shown {
+		d.wake(0)
+	}
+}
+
+// await waits for f to return, but not for ever once there was an interrupt:
+// f may be writing to a terminal that Ctrl-S has stopped.
+func (d *Display) await(f func()) {
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return
+	case <-d.interrupted:
+	}
+	wait := grace
+	if d.stuck.Load() {
+		wait = noGrace
+	}
+	select {
+	case <-done:
+		d.stuck.Store(false)
+	case <-time.After(wait):
+		d.stuck.Store(true)
 	}
 }
 
@@ -190,9 +246,9 @@ func (d *Display) Close() error {
 	d.closed = true
 	d.pending = d.view.rest(d.pending, d.clock.Now())
 	d.mu.Unlock()
-	d.flush()
+	d.await(d.flush)
 	if d.live != nil {
-		d.live.detach()
+		d.await(d.live.detach)
 	}
 	return nil
 }
