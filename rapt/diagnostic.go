@@ -45,7 +45,9 @@ type Diagnostic struct {
 	Label    string  // written beside the underline: "did you mean FROM?"
 	Help     string  // how to mend it, when there is more to say than Label holds
 	Chain    []Frame // innermost first
-	Source   []byte  // the text of Span.File, so that its lines can be shown
+	Source   []byte  // the text of Span.File, so that its lines can be shown; shared, not to be changed
+
+	undefined string // the variable that a template lacks
 }
 
 // Diagnostics is one or more mistakes, sorted by place. As an error it prints
@@ -87,7 +89,7 @@ func (d Diagnostics) Sorted() Diagnostics {
 func (p place) diagnostic(message, label string) *Diagnostic {
 	d := &Diagnostic{Message: message, Label: label, Span: p.span, Chain: p.frames}
 	if p.source != nil {
-		d.Source = []byte(p.source.text)
+		d.Source = p.source.content()
 	}
 	return d
 }
@@ -103,7 +105,7 @@ func (p problem) diagnostic(at place) *Diagnostic {
 func (i *Instruction) Diagnose(message string) *Diagnostic {
 	d := &Diagnostic{Message: message, Span: i.Span, Chain: i.Chain}
 	if i.source != nil {
-		d.Source = []byte(i.source.text)
+		d.Source = i.source.content()
 	} else if content, err := os.ReadFile(i.Span.File); err == nil {
 		d.Source = []byte(newSource(i.Span.File, content).text)
 	}

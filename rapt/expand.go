@@ -115,7 +115,11 @@ func (x *expansion) read(r *reading, vars map[string]value.Value) {
 	}
 	r.template = t
 	text, problems := x.loader.renderTemplate(t, vars, x.session(r), true)
-	x.problems = append(x.problems, framed(problems, r.chain)...)
+	problems = framed(problems, r.chain)
+	if r.parent != nil {
+		suggestArgument(problems, "INCLUDE")
+	}
+	x.problems = append(x.problems, problems...)
 	if text == nil {
 		return
 	}
@@ -139,6 +143,15 @@ func (x *expansion) read(r *reading, vars map[string]value.Value) {
 	for i := range statements {
 		if st := &statements[i]; !r.partial || !hides(text.text[st.start:st.end]) {
 			x.statement(r, st)
+		}
+	}
+}
+
+// suggestArgument says of variables that a file lacks how it can be given them.
+func suggestArgument(problems []*Diagnostic, keyword string) {
+	for _, d := range problems {
+		if d.undefined != "" && d.Label == "" {
+			d.Help = "hand it over with " + keyword + " … " + d.undefined + "=VALUE"
 		}
 	}
 }

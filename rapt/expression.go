@@ -369,7 +369,11 @@ func (p *parser) unexpected(wanted string) {
 	case '-':
 		label = "a name is made of letters, digits and _"
 	}
-	p.fail(extent{p.pos, p.pos + size}, label, "unexpected %q in place of %s", r, wanted)
+	shown := strconv.QuoteRune(r)
+	if r == '\'' {
+		shown = `"'"`
+	}
+	p.fail(extent{p.pos, p.pos + size}, label, "unexpected %s in place of %s", shown, wanted)
 }
 
 func isNameStart(c byte) bool {

@@ -99,7 +99,7 @@ func TestFormatRefuses(t *testing.T) {
 		"RUN a\nFLORG\nRUN \"a\\q\"\n": "error f:2:1-6: unknown instruction \"FLORG\" (did you mean FROM?)\n" +
 			"error f:3:7-9: unknown escape \\q (the escapes are \\\\, \\n, \\t and \\\")",
 		"$ if x\nRUN a\n": `error f:1:1-7: the template's "if" is never closed (it needs an "endif")`,
-		"RUN \xff\n":      "error f:1:5-6: the file holds not UTF-8, the encoding that all files of a project have",
+		"RUN \xff\n":      "error f:1:5-6: the file holds bytes that are not UTF-8, the encoding of all files of a project",
 	} {
 		_, err := Format([]byte(input), "f")
 		if err == nil {

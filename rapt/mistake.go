@@ -191,6 +191,7 @@ func undefinedMistake(u *undefinedName, at place) *Diagnostic {
 		message = "variable " + quoteForMessage(u.name) + " is required, and not defined"
 	}
 	d := at.diagnostic(message, label)
+	d.undefined = u.name
 	if u.name == "instance" && label == "" {
 		d.Label = "only a file that is named with an instance, as in name@instance, has one"
 	}

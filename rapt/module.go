@@ -183,7 +183,9 @@ func missingModule(name moduleName, stem, suffix string) *refusal {
 		if near := nearestModule(name, stem, suffix); near != "" {
 			r.label = "did you mean " + near + "?"
 		}
+		return r
 	}
+	r.help = "" // the label says it all
 	return r
 }
 

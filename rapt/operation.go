@@ -216,7 +216,9 @@ func (x *expansion) render(r *reading, st *statement) (Op, string) {
 	if len(problems) > 0 {
 		at := r.text.place(st.extent)
 		chain := append(append([]Frame{{Verb: "rendered", Span: at.span}}, at.frames...), r.chain...)
-		x.problems = append(x.problems, framed(problems, chain)...)
+		problems = framed(problems, chain)
+		suggestArgument(problems, "RENDER")
+		x.problems = append(x.problems, problems...)
 		return nil, ""
 	}
 	op.Text = text.text

@@ -42,7 +42,7 @@ const (
 	boldYellow = "\x1b[1;33m"
 	boldBlue   = "\x1b[1;34m"
 	boldGreen  = "\x1b[1;32m"
-	plain      = "\x1b[0m"
+	uncolored  = "\x1b[0m"
 )
 
 // A printer writes diagnostics.
@@ -54,7 +54,7 @@ type printer struct {
 
 func (p *printer) paint(color, text string) {
 	if p.color && text != "" {
-		p.WriteString(color + text + plain)
+		p.WriteString(color + text + uncolored)
 	} else {
 		p.WriteString(text)
 	}

@@ -239,7 +239,7 @@ func (s *scanner) escape(b *strings.Builder) {
 		b.WriteByte('\t')
 	default:
 		r, size := utf8.DecodeRuneInString(s.text[s.pos:])
-		s.fail(extent{from, s.pos + size}, `the escapes are \\, \n, \t and \"`, `unknown escape \%c`, r)
+		s.fail(extent{from, s.pos + size}, `a backslash is written \\; the other escapes are \n, \t and \"`, `unknown escape \%c`, r)
 		b.WriteString(s.text[from : s.pos+size])
 		s.pos += size
 		return

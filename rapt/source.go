@@ -18,7 +18,11 @@ type source struct {
 	path  string // absolute
 	shown string // as diagnostics name it
 	text  string
-	lines []int // where each line starts; made when first asked for
+	lines []int  // where each line starts; made when first asked for
+	bytes []byte // the text again, for diagnostics; likewise
+
+	// Where columns were counted last: lines can be long, and hold many places.
+	counted struct{ line, offset, columns int }
 }
 
 // newSource makes a source of what a module's file holds.
@@ -55,6 +59,14 @@ func shownPath(path string) string {
 		return rel
 	}
 	return path
+}
+
+// content is the text for all diagnostics of the file to share.
+func (s *source) content() []byte {
+	if s.bytes == nil {
+		s.bytes = []byte(s.text)
+	}
+	return s.bytes
 }
 
 // starts returns where each line starts, and the end of the text.
@@ -123,7 +135,13 @@ func (s *source) span(e extent) Span {
 
 // columns counts the characters of a line that are left of an offset.
 func (s *source) columns(line, offset int) int {
-	return utf8.RuneCountInString(s.text[s.starts()[line]:offset])
+	last := &s.counted
+	if last.line != line || last.offset > offset || last.offset < s.starts()[line] {
+		last.line, last.offset, last.columns = line, s.starts()[line], 0
+	}
+	last.columns += utf8.RuneCountInString(s.text[last.offset:offset])
+	last.offset = offset
+	return last.columns
 }
 
 // trimmed is the extent of the text of a line without the blanks around it.
@@ -138,30 +156,37 @@ func (s *source) trimmed(line int) extent {
 	return e
 }
 
+// Damage is reported in so many places of a text.
+const maxDamage = 10
+
 // damage finds the bytes that no text may hold.
 func damage(text string, found func(extent, string)) {
-	for i := 0; i < len(text); {
-		if text[i] == 0 {
-			found(extent{i, i + 1}, "a zero byte, which no text may hold")
+	for i, count := 0, 0; i < len(text) && count < maxDamage; {
+		if text[i] != 0 && text[i] < utf8.RuneSelf {
 			i++
-			continue
-		}
-		if text[i] < utf8.RuneSelf {
-			i++
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(text[i:])
-		if r != utf8.RuneError || size > 1 {
-			i += size
 			continue
 		}
 		start := i
+		if text[i] == 0 {
+			for i < len(text) && text[i] == 0 {
+				i++
+			}
+			found(extent{start, i}, "a zero byte, which no text may hold")
+			count++
+			continue
+		}
 		for i < len(text) && text[i] >= utf8.RuneSelf {
 			if r, size := utf8.DecodeRuneInString(text[i:]); r != utf8.RuneError || size > 1 {
 				break
 			}
 			i++
 		}
-		found(extent{start, i}, "not UTF-8, the encoding that all files of a project have")
+		if i > start {
+			found(extent{start, i}, "bytes that are not UTF-8, the encoding of all files of a project")
+			count++
+			continue
+		}
+		_, size := utf8.DecodeRuneInString(text[i:])
+		i += size
 	}
 }
