@@ -97,7 +97,7 @@ func TestFormatKeepsMeaning(t *testing.T) {
 func TestFormatRefuses(t *testing.T) {
 	for input, want := range map[string]string{
 		"RUN a\nFLORG\nRUN \"a\\q\"\n": "error f:2:1-6: unknown instruction \"FLORG\" (did you mean FROM?)\n" +
-			"error f:3:7-9: unknown escape \\q (the escapes are \\\\, \\n, \\t and \\\")",
+			"error f:3:7-9: unknown escape \\q (a backslash is written \\\\; the other escapes are \\n, \\t and \\\")",
 		"$ if x\nRUN a\n": `error f:1:1-7: the template's "if" is never closed (it needs an "endif")`,
 		"RUN \xff\n":      "error f:1:5-6: the file holds bytes that are not UTF-8, the encoding of all files of a project",
 	} {
@@ -112,4 +112,32 @@ func TestFormatRefuses(t *testing.T) {
 		}
 		expect(t, strings.Join(lines, "\n"), want)
 	}
+}
+
+func TestDiff(t *testing.T) {
+	before := "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\nm\nRUN  x\nlast"
+	after := "a\nB\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\nm\nRUN x\nlast\n"
+	expect(t, string(Diff("f.rapt", []byte(before), []byte(after))), `--- f.rapt
++++ f.rapt
+@@ -1,5 +1,5 @@
+ a
+-b
++B
+ c
+ d
+ e
+@@ -11,5 +11,5 @@
+ k
+ l
+ m
+-RUN  x
+-last
+\ No newline at end of file
++RUN x
++last
+`)
+	if Diff("f", []byte("a"), []byte("a")) != nil {
+		t.Error("what is equal differs")
+	}
+	expect(t, string(Diff("f", nil, []byte("a\n"))), "--- f\n+++ f\n@@ -0,0 +1,1 @@\n+a\n")
 }
