@@ -1,9 +1,14 @@
 package images
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -101,14 +106,17 @@ func TestRegistryAbsent(t *testing.T) {
 
 // What a registry sends is not what it said, and never gets into the cache.
 func TestRegistryLies(t *testing.T) {
-	for name, lie := range map[string]func(w http.ResponseWriter, right []byte){
-		"other bytes": func(w http.ResponseWriter, right []byte) { w.Write(append([]byte("x"), right[1:]...)) },
-		"too much": func(w http.ResponseWriter, right []byte) {
+	for name, test := range map[string]struct {
+		lie  func(w http.ResponseWriter, right []byte)
+		want string
+	}{
+		"other bytes": {func(w http.ResponseWriter, right []byte) { w.Write(append([]byte("x"), right[1:]...)) }, ""},
+		"too much": {func(w http.ResponseWriter, right []byte) {
 			w.(http.Flusher).Flush() // no Content-Length
 			w.Write(right)
 			w.Write([]byte("more"))
-		},
-		"another length": func(w http.ResponseWriter, right []byte) { w.Write(right[:100]) },
+		}, "it sends more than the 263680 bytes"},
+		"another length": {func(w http.ResponseWriter, right []byte) { w.Write(right[:100]) }, "it sends 100 bytes, the manifest says 263680"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, i := faulty(t)
@@ -116,12 +124,12 @@ func TestRegistryLies(t *testing.T) {
 				if !strings.HasSuffix(r.URL.Path, layerPath(i)) {
 					return false
 				}
-				lie(w, i.layers[0])
+				test.lie(w, i.layers[0])
 				return true
 			})
 			c := newClient(t)
 			_, _, err := fetch(t, c, "docker://"+h.host()+"/team/os:v1")
-			wantError(t, c, err, i.layerDigest(0), h.host(), "team/os", "does not match its digest")
+			wantError(t, c, err, i.layerDigest(0), h.host(), "team/os", "does not match its digest", test.want)
 			if n := h.count(layerPath(i)); n != 1 {
 				t.Errorf("a lie was asked for %d times", n)
 			}
@@ -215,7 +223,16 @@ func TestRegistryBreaksOff(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			})
 			c := newClient(t)
-			dest, _, err := fetch(t, c, "docker://"+h.host()+"/team/os:v1")
+			r := parsed(t, "docker://"+h.host()+"/team/os:v1")
+			dest := t.TempDir()
+			res, err := c.Resolve(t.Context(), r, "")
+			if err == nil {
+				_, err = c.Unpack(t.Context(), r, res, dest, func(what string, done, total int64) {
+					if done < 0 || done > total {
+						t.Errorf("%s: %d of %d", what, done, total)
+					}
+				})
+			}
 			if test.fails {
 				wantError(t, c, err, h.host(), i.layerDigest(0), "EOF")
 				return
@@ -313,10 +330,15 @@ func TestMirrors(t *testing.T) {
 	if lying.count(layerPath(i)) != 1 || right.count(layerPath(i)) != 1 {
 		t.Errorf("asked for the layer: %q, %q", lying.asked, right.asked)
 	}
+	// Who could not be reached is not tried first again.
+	hosts, err := c.ask(t.Context(), right.host())
+	if err != nil || len(hosts) != 4 || hosts[3].name != broken.host() || hosts[0].name != empty.host() {
+		t.Errorf("the next time: %v, %v", hosts, err)
+	}
 	// One error for each when all of them fail.
 	c = newClient(t)
 	c.Mirrors = map[string][]string{right.host(): {empty.host()}}
-	_, _, err := fetch(t, c, strings.Replace(url, "v1", "v2", 1))
+	_, _, err = fetch(t, c, strings.Replace(url, "v1", "v2", 1))
 	for _, h := range []*hub{empty, right} {
 		if want := h.host() + " has no team/os:v2"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %s", err, want)
@@ -421,4 +443,34 @@ func TestBrokenDockerConfig(t *testing.T) {
 	writeFile(t, os.Getenv("DOCKER_CONFIG")+"/config.json", []byte("{"))
 	_, _, err := fetch(t, c, "docker://"+h.host()+"/team/os:v1")
 	wantError(t, c, err, "read Docker's configuration")
+}
+
+// With TLS, whose certificate nobody vouches for.
+func TestInsecure(t *testing.T) {
+	h, i := faulty(t)
+	secure := httptest.NewUnstartedServer(h)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	host := strings.TrimPrefix(secure.URL, "https://")
+	for _, mirror := range []string{host, "https://" + host} {
+		c := newClient(t)
+		c.Mirrors = map[string][]string{"registry.example": {mirror}}
+		mustFetch(t, c, "docker://registry.example/team/os:v1")
+		if n := h.count(layerPath(i)); n == 0 {
+			t.Errorf("%s was not asked", mirror)
+		}
+		h.forget()
+	}
+	// A mirror is insecure as the registry is, without a scheme.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := newClient(t)
+	if _, err := c.remote(ctx, "mirror.example", true); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupted question was taken for an answer: %v", err)
+	}
+	c.Insecure = map[string]bool{"docker.io": true}
+	if !c.insecure("docker.io") || c.insecure("registry.example") || !c.insecure("[::1]:5000") || !c.insecure("localhost") || c.insecure("127.0.0.1.example") {
+		t.Error("what is insecure")
+	}
 }

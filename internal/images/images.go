@@ -74,7 +74,7 @@ type Config struct {
 // Progress is told how far a download or an unpacking is: what is one of
 // "download", "unpack", "bootstrap: " and a stage, or "waiting: " and for what.
 // Done and total are bytes of the whole image; total is 0 when it is not known.
-// It may be called from several goroutines, some ten times a second at most.
+// Done goes back where a download had to start over. It may be called from several goroutines, some ten times a second at most.
 type Progress func(what string, done, total int64)
 
 // A Client fetches images. It is safe for concurrent use, and any number of
@@ -88,8 +88,8 @@ type Client struct {
 	// Mirrors of a registry, by its host, tried in order before it. A mirror
 	// is a host, "http://" or "https://" may stand before and a path behind it.
 	Mirrors map[string][]string
-	// Insecure registries may be spoken to without TLS, or with certificates
-	// that nobody vouches for. Loopback always is.
+	// Insecure registries, and their mirrors, may be spoken to without TLS, or
+	// with certificates that nobody vouches for. Loopback always may.
 	Insecure map[string]bool
 	// Offline forbids the network: what is not in Cache is an error.
 	Offline bool

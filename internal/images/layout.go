@@ -99,7 +99,8 @@ func (i *layoutImage) find(l *layout) (ispec.Descriptor, error) {
 		if tag != "" {
 			tags = append(tags, tag)
 		}
-		if tag == i.tag || i.tag == "" {
+		// Some tools write the whole reference.
+		if tag == i.tag || i.tag == "" || strings.HasSuffix(tag, ":"+i.tag) {
 			found = append(found, d)
 		}
 	}
@@ -179,13 +180,21 @@ func (i *layoutImage) openLayout(ctx context.Context) (*layout, error) {
 		err = json.Unmarshal(raw, &l.index)
 	}
 	if err != nil {
-		l.Close()
+		defer l.Close()
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s is no OCI layout: it has no %s", i.path, ispec.ImageIndexFile)
+			return nil, fmt.Errorf("%s is no OCI layout: it has no %s%s", i.path, ispec.ImageIndexFile, l.otherFormat())
 		}
 		return nil, fmt.Errorf("%s: %s: %w", i.path, ispec.ImageIndexFile, err)
 	}
 	return l, nil
+}
+
+// otherFormat is a remark about what the layout is in place of one.
+func (l *layout) otherFormat() string {
+	if _, err := l.read("manifest.json"); err != nil {
+		return ""
+	}
+	return "; it looks like one of \"docker save\" before Docker 25, push it to a registry or save it anew"
 }
 
 func (l *layout) Close() error { return l.files.Close() }

@@ -93,7 +93,8 @@ func TestLayoutChooses(t *testing.T) {
 		Digest: digest.FromBytes(inner), Annotations: map[string]string{ispec.AnnotationRefName: "v1"}}}})
 	writeLayout(t, base+"/nested", flat)
 
-	for _, name := range []string{"single", "two:a", "flat", "nested", "nested:v1"} {
+	writeLayout(t, base+"/full", layoutFiles(t, map[string]*testImage{"registry.example/os:v1": x86, "registry.example/os:v2": arm}))
+	for _, name := range []string{"full:v1", "single", "two:a", "flat", "nested", "nested:v1"} {
 		dest, _ := mustFetch(t, newClient(t), "oci://"+base+"/"+name)
 		if diff := cmp.Diff([]string{"arch=amd64"}, tree(t, dest)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
@@ -156,9 +157,12 @@ func TestHostileArchive(t *testing.T) {
 		t.Log(name)
 		wantError(t, c, err, base+"/x.tar is no OCI layout: it has no index.json")
 	}
-	writeFile(t, base+"/x.tar", compressed(t, "gzip", makeTar(t, file("a", "1"))))
+	writeFile(t, base+"/x.tar", makeTar(t, file("manifest.json", "[]")))
 	c := newClient(t)
 	_, _, err := fetch(t, c, "oci://"+base+"/x.tar")
+	wantError(t, c, err, `it looks like one of "docker save" before Docker 25`)
+	writeFile(t, base+"/x.tar", compressed(t, "gzip", makeTar(t, file("a", "1"))))
+	_, _, err = fetch(t, c, "oci://"+base+"/x.tar")
 	wantError(t, c, err, base+"/x.tar: not an archive of an OCI layout (an uncompressed tar)")
 }
 

@@ -33,8 +33,14 @@ type remote struct {
 // remotes are the hosts a Client has spoken to.
 type remotes struct {
 	mu     sync.Mutex
-	byURL  map[string]*remote
+	known  map[remoteKey]*remote
 	logins func() ([]config.Host, error)
+}
+
+// A remoteKey is what decides about how a host is spoken to.
+type remoteKey struct {
+	url      string
+	insecure bool
 }
 
 const (
@@ -58,9 +64,11 @@ func (c *Client) ask(ctx context.Context, registry string) ([]*remote, error) {
 			urls = append(urls, mirrors...)
 		}
 	}
+	// Mirrors of an insecure registry are in the same network.
+	insecure := c.insecure(registry)
 	var hosts, silent []*remote
 	for _, url := range append(urls, registry) {
-		h, err := c.remote(ctx, url)
+		h, err := c.remote(ctx, url, insecure)
 		if err != nil {
 			return nil, err
 		}
@@ -84,10 +92,11 @@ func canonicalHost(host string) string {
 }
 
 // remote returns the host of [scheme://]host[:port][/prefix].
-func (c *Client) remote(ctx context.Context, url string) (*remote, error) {
+func (c *Client) remote(ctx context.Context, url string, insecure bool) (*remote, error) {
 	c.remotes.mu.Lock()
 	defer c.remotes.mu.Unlock()
-	if h, ok := c.remotes.byURL[url]; ok {
+	key := remoteKey{url, insecure}
+	if h, ok := c.remotes.known[key]; ok {
 		return h, nil
 	}
 	scheme, rest, ok := strings.Cut(url, "://")
@@ -99,27 +108,41 @@ func (c *Client) remote(ctx context.Context, url string) (*remote, error) {
 	if err := checkHost(name); err != nil {
 		return nil, err
 	}
-	security := config.TLSEnabled
-	switch {
-	case scheme == "http":
-		security = config.TLSDisabled
-	case scheme != "" && scheme != "https":
-		return nil, fmt.Errorf("mirror %s: unknown scheme %q", url, scheme)
-	case c.insecure(name) && (scheme == "https" || speaksTLS(ctx, name)):
-		security = config.TLSInsecure
-	case c.insecure(name):
-		security = config.TLSDisabled
+	if prefix != "" {
+		if err := checkPath(prefix); err != nil {
+			return nil, fmt.Errorf("mirror %s: %w", url, err)
+		}
+	}
+	security, err := securityOf(ctx, scheme, name, insecure || c.insecure(name))
+	if err != nil {
+		return nil, fmt.Errorf("mirror %s: %w", url, err)
 	}
 	client, err := c.newRegclient(name, security)
 	if err != nil {
 		return nil, err
 	}
 	h := &remote{name: name, prefix: prefix, client: client}
-	if c.remotes.byURL == nil {
-		c.remotes.byURL = make(map[string]*remote)
+	if c.remotes.known == nil {
+		c.remotes.known = make(map[remoteKey]*remote)
 	}
-	c.remotes.byURL[url] = h
+	c.remotes.known[key] = h
 	return h, nil
+}
+
+func securityOf(ctx context.Context, scheme, name string, insecure bool) (config.TLSConf, error) {
+	switch {
+	case scheme == "http":
+		return config.TLSDisabled, nil
+	case scheme != "" && scheme != "https":
+		return 0, fmt.Errorf("unknown scheme %q", scheme)
+	case !insecure:
+		return config.TLSEnabled, nil
+	case scheme == "https" || speaksTLS(ctx, name):
+		return config.TLSInsecure, nil
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx) // and not an answer
+	}
+	return config.TLSDisabled, nil
 }
 
 func (c *Client) newRegclient(name string, security config.TLSConf) (*regclient.RegClient, error) {

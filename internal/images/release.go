@@ -34,9 +34,12 @@ func (b *bootstrap) packageLists(ctx context.Context, c *Client, r *Ref) ([][2]s
 			return nil, err
 		}
 	}
+	t := transport()
+	defer t.CloseIdleConnections()
+	client := &http.Client{Transport: t}
 	var labels [][2]string
 	for i, s := range sources {
-		release, err := fetchRelease(ctx, s)
+		release, err := fetchRelease(ctx, client, s)
 		if err != nil {
 			return nil, err
 		}
@@ -67,10 +70,7 @@ const maxRelease = 32 << 20
 
 // fetchRelease gets a suite's InRelease, or the Release of mirrors without. Its
 // signature is not looked at: apt does that, when it installs from it.
-func fetchRelease(ctx context.Context, s source) (*release, error) {
-	t := transport()
-	defer t.CloseIdleConnections()
-	client := &http.Client{Transport: t}
+func fetchRelease(ctx context.Context, client *http.Client, s source) (*release, error) {
 	for _, name := range []string{"InRelease", "Release"} {
 		u := s.uri + "/dists/" + s.suite + "/" + name
 		raw, status, err := fetchPatiently(ctx, client, u)
