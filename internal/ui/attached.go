@@ -24,20 +24,20 @@ type attached struct {
 
 func attach(d *Display) *attached {
 	a := &attached{d: d, signals: make(chan os.Signal, 8), ended: make(chan struct{})}
-	signal.Notify(a.signals, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT)
+	signal.Notify(a.signals, unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	a.watcher.Go(a.watch)
 	return a
 }
 
-// keys reads keys if it can, and says whether it does. It is asked before each
-// frame: nothing tells a process that it came back to the foreground.
-func (a *attached) keys() bool {
+// keys reads keys if it can and should, and says whether it does. It is asked
+// before each frame: nothing tells a process that it came back to the foreground.
+func (a *attached) keys(should bool) bool {
 	if a == nil {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.keyboard == nil && !a.suspended {
+	if a.keyboard == nil && !a.suspended && should {
 		a.keyboard = openKeyboard(0, a.d.press)
 	}
 	return a.keyboard != nil
@@ -64,6 +64,11 @@ func (a *attached) watch() {
 			switch s {
 			case unix.SIGTSTP:
 				a.suspend()
+			case unix.SIGINT, unix.SIGTERM, unix.SIGHUP:
+				// What they mean is the program's business. But a second one may
+				// end it on the spot: from now on the terminal is as it was.
+				a.give()
+				a.d.Interrupt()
 			default:
 				a.d.redraw()
 			}

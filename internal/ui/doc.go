@@ -47,6 +47,7 @@
 //
 // Keys are read with the terminal's line mode and echo switched off and its
 // signals left on, only while the region is shown, only in the foreground, and
-// only when standard input is a terminal. Close puts everything back; the
-// caller must handle SIGINT, SIGTERM and SIGHUP in such a way that it is called.
+// only when standard input is a terminal. Close puts everything back, and the
+// first SIGINT, SIGTERM or SIGHUP the keyboard's part of it; the caller must
+// handle these signals in such a way that Close is called.
 package ui

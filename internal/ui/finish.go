@@ -20,19 +20,30 @@ func (p *printer) finish(dst []byte, e *engine.Event) []byte {
 	switch {
 	case len(b.failed) > 0:
 		return p.failures(dst, e)
-	case e.Err != nil && errors.Is(e.Err, context.Canceled):
-		return p.interrupted(dst, e)
 	case e.Err != nil:
-		dst = p.errorText(dst, e.Err, p.paint.bad.Sprint("error:")+" ")
-		return p.notRun(dst)
+		return p.stopped(dst, e)
 	case p.verbosity >= 0:
 		return p.summary(dst, e)
 	}
 	return dst
 }
 
-func (p *printer) interrupted(dst []byte, e *engine.Event) []byte {
-	return fmt.Appendf(dst, "%s after %s: %s\n", p.paint.bad.Sprint("Interrupted"), span(e.Elapsed), p.outcome())
+// stopped tells of a run that ended with an error, but not a step's: it was
+// interrupted, for which a caller may have an error of its own, or something
+// around the steps went wrong.
+func (p *printer) stopped(dst []byte, e *engine.Event) []byte {
+	interrupted := errors.Is(e.Err, context.Canceled) || e.Err.Error() == "interrupted"
+	if !interrupted {
+		dst = p.errorText(dst, e.Err, p.paint.bad.Sprint("error:")+" ")
+	}
+	if !interrupted && len(p.board.cancelled) == 0 {
+		return dst
+	}
+	word := "Interrupted"
+	if !interrupted {
+		word = "Stopped"
+	}
+	return fmt.Appendf(dst, "%s after %s: %s\n", p.paint.bad.Sprint(word), span(e.Elapsed), p.outcome())
 }
 
 // mostRows is how many steps the summary lists.

@@ -54,7 +54,7 @@ func (l *live) frame(lines []byte) []byte {
 		}
 		l.shown, l.drawn = true, now
 		w, h := l.screen.size()
-		l.layout.keys, l.layout.stopping = l.attached.keys(), l.d.stopping
+		l.layout.keys, l.layout.stopping = l.attached.keys(!l.d.stopping), l.d.stopping
 		l.layout.chosen, l.layout.auto = l.selection.current(&l.d.board, now)
 		resized := w != l.width || h != l.height
 		l.width, l.height = w, h

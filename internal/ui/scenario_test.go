@@ -64,6 +64,9 @@ func (r *run) scenario(ctx context.Context, name string) {
 		r.live(ctx)
 	case "many":
 		r.many(ctx)
+	case "stubborn":
+		r.send(engine.Event{Kind: engine.Started, Step: "base", Type: engine.Build})
+		time.Sleep(time.Minute) // does not care about ctx
 	case "fail":
 		r.fail(ctx)
 	default:

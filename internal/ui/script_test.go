@@ -124,6 +124,9 @@ func scripts() []script {
 		{"severalfailures", at(time.Second, append(append([]engine.Event{plan(40)}, several(14)...),
 			text(job(engine.Skipped, "iso"), "step1 failed"), text(job(engine.Skipped, "disk"), "step2 failed"), text(job(engine.Skipped, "tarball"), "step1 failed"),
 			over(errors.New("14 errors"), time.Minute))...)},
+		{"limit", at(time.Second,
+			plan(2), job(engine.Started, "iso"), job(engine.Cancelled, "iso"), job(engine.Cancelled, "disk"),
+			over(errors.New("the run took longer than its limit of 3s"), 4*time.Second))},
 		{"planerror", at(time.Second,
 			plan(1), over(errors.Join(excerpt{}, errors.New("open layers: permission denied")), time.Second))},
 	}

@@ -142,6 +142,28 @@ func TestTerminalInterrupted(t *testing.T) {
 	}
 }
 
+// While a run stops, which may take a while, the display says so and has put
+// the terminal back already: a second interrupt may end the program anywhere.
+func TestTerminalStopping(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "stubborn", 80, 24)
+	c.until("1 running")
+	c.master.Write([]byte{3})
+	c.until("stopping")
+	for end := time.Now().Add(5 * time.Second); c.termios() != c.before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the terminal is not put back")
+		}
+	}
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.emulator.CursorHidden() {
+		t.Error("the cursor is hidden after SIGKILL")
+	}
+}
+
 // Keys select; what is typed is neither echoed nor does Enter push the region up.
 func TestTerminalKeys(t *testing.T) {
 	t.Parallel()
@@ -191,6 +213,8 @@ func TestTerminalDumb(t *testing.T) {
 	t.Parallel()
 	c := startChild(t, "fail", 80, 24, "TERM=dumb")
 	c.until("program over")
+	c.cmd.Wait()
+	c.read.Wait()
 	if raw := c.raw.String(); strings.Contains(raw, "\x1b") || !strings.Contains(raw, "base | line 7\r\n") {
 		t.Errorf("%q was written", raw)
 	}
