@@ -283,6 +283,10 @@ func (w *weaver) filledText(e extent) {
 	w.keep(e)
 }
 
+// lineTagEnd ends what was a line statement, and keeps the count of lines by
+// which the engine tells places.
+const lineTagEnd = "%}{#\n#}"
+
 // hide writes a tag whose value is hiddenText.
 func (w *weaver) hide(p piece) {
 	if p.kind == printed {
@@ -293,7 +297,7 @@ func (w *weaver) hide(p piece) {
 	target, _, _ := strings.Cut(code, "=")
 	end := "%}"
 	if p.line {
-		end = "\n%}"
+		end = lineTagEnd
 	}
 	w.put("{%"+target+"= \""+hiddenText+"\" "+strings.Repeat("\n", strings.Count(code, "\n"))+end, p.extent)
 }
@@ -315,5 +319,5 @@ func (w *weaver) tag(p piece) {
 		return
 	}
 	w.keep(extent{at, p.inner.end})
-	w.put("\n%}", extent{p.inner.end, p.end})
+	w.put(lineTagEnd, extent{p.inner.end, p.end})
 }
