@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"slices"
@@ -296,7 +297,9 @@ func (b *bootstrap) unpackOnce(ctx context.Context, c *Client, r *Ref, res *Reso
 		return nil, err
 	}
 	progress := &meter{what: "unpack", total: info.Size(), report: p}
-	if err := extractCompressed(progress.reader(ctx, f), dest, c.extraction()); err != nil {
+	opt := c.extraction()
+	opt.marked = true
+	if err := extractCompressed(progress.reader(ctx, f), dest, opt); err != nil {
 		if ctx.Err() == nil && readable(ctx, file) != nil {
 			os.Remove(file)
 			err = fmt.Errorf("%w: %w", errDamaged, err)
@@ -307,7 +310,8 @@ func (b *bootstrap) unpackOnce(ctx context.Context, c *Client, r *Ref, res *Reso
 	return &Config{}, nil
 }
 
-// readable reads a compressed file of the cache to its end: zstd has checksums.
+// readable reads a compressed file of the cache to its end: zstd has checksums,
+// though not for nothing at all.
 func readable(ctx context.Context, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -319,13 +323,12 @@ func readable(ctx context.Context, file string) error {
 		return err
 	}
 	defer z.Close()
-	_, err = z.WriteTo(discard{})
+	n, err := io.Copy(io.Discard, z)
+	if n == 0 && err == nil {
+		err = io.ErrUnexpectedEOF
+	}
 	return err
 }
-
-type discard struct{}
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // compare tells when the mirror has moved on since the digest was pinned: what
 // it had then it cannot give any more.

@@ -345,7 +345,13 @@ func TestDamagedBootstrap(t *testing.T) {
 	var warnings []string
 	c.Warn = func(_ *Ref, w string) { warnings = append(warnings, w) }
 	r, res := parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}
-	for range 3 {
+	damages := []func(b []byte) []byte{
+		func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b },
+		func(b []byte) []byte { return b[:len(b)-7] },
+		func(b []byte) []byte { return nil },
+		func(b []byte) []byte { return make([]byte, len(b)) },
+	}
+	for _, damage := range append(damages, nil) {
 		dest := t.TempDir()
 		if _, err := c.Unpack(t.Context(), r, res, dest, nil); err != nil {
 			t.Fatal(err)
@@ -358,10 +364,11 @@ func TestDamagedBootstrap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		content[len(content)/2] ^= 0x10
-		writeFile(t, name, content)
+		if damage != nil {
+			writeFile(t, name, damage(content))
+		}
 	}
-	if m.runs(t) != 3 || len(warnings) != 2 || !strings.Contains(warnings[0], "damaged") {
+	if m.runs(t) != 1+len(damages) || len(warnings) != len(damages) || !strings.Contains(warnings[0], "damaged") {
 		t.Errorf("%d runs, %q", m.runs(t), warnings)
 	}
 }

@@ -34,9 +34,12 @@ func (s store) bootstrap(d digest.Digest) string {
 }
 
 // provide makes sure that file exists. If it does not, write fills it, under
-// another name first: the file is there as a whole or not at all, also after a
-// power failure. Of several goroutines and processes that want the same file
-// one writes it while the others wait, having called waiting once.
+// another name first: the file is there as a whole or not at all. Of several
+// goroutines and processes that want the same file one writes it while the
+// others wait, having called waiting once.
+//
+// It is not made durable, which takes seconds on a busy disk: whoever reads the
+// cache verifies what is read, and what a power failure has damaged is made anew.
 func (s store) provide(ctx context.Context, file string, waiting func(), write func(part *os.File) error) error {
 	if exists(file) {
 		return nil
@@ -57,16 +60,12 @@ func (s store) provide(ctx context.Context, file string, waiting func(), write f
 		err = write(part)
 	}
 	if err == nil {
-		err = part.Sync()
-	}
-	if err == nil {
 		err = os.Rename(part.Name(), file)
 	}
 	if err != nil {
 		os.Remove(part.Name())
-		return err
 	}
-	return syncDir(filepath.Dir(file))
+	return err
 }
 
 // lockPart opens the file, new or left behind, when nobody else holds it.
@@ -153,13 +152,4 @@ func sweepPart(part string) {
 func exists(file string) bool {
 	_, err := os.Lstat(file)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

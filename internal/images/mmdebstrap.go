@@ -269,8 +269,10 @@ func (t *transcript) Write(b []byte) (int, error) {
 }
 
 func (t *transcript) line(s string) {
-	if doing, ok := strings.CutPrefix(s, "I: "); ok && strings.HasSuffix(doing, "...") {
-		t.stage(strings.TrimSuffix(doing, "..."))
+	// Those with a path in them are of no interest.
+	doing, ok := strings.CutPrefix(s, "I: ")
+	if doing, ends := strings.CutSuffix(doing, "..."); ok && ends && !strings.Contains(doing, "/") {
+		t.stage(doing)
 	}
 	if strings.TrimSpace(s) == "" {
 		return
