@@ -42,16 +42,18 @@ type joint struct {
 	user, master *os.File
 	before       *term.State
 	resized      chan os.Signal
+	sized        chan struct{} // closed when no size is handed on any more
 	printed      chan struct{} // closed when the sandbox's terminal is closed and all is printed
 	stop         *os.File      // to be closed, which ends the reading
 	typed        chan struct{} // closed when the reading has ended
 }
 
 func join(user, master *os.File) *joint {
-	j := &joint{user: user, master: master, resized: make(chan os.Signal, 1), printed: make(chan struct{}), typed: make(chan struct{})}
+	j := &joint{user: user, master: master, resized: make(chan os.Signal, 1), sized: make(chan struct{}), printed: make(chan struct{}), typed: make(chan struct{})}
 	size(user, master)
 	signal.Notify(j.resized, unix.SIGWINCH)
 	go func() {
+		defer close(j.sized)
 		for range j.resized {
 			size(user, master)
 		}
@@ -79,7 +81,8 @@ func join(user, master *os.File) *joint {
 // user's shell: so nothing is read unless it can be handed on at once.
 func (j *joint) read(stopped *os.File) {
 	buf := make([]byte, 4096)
-	fds := []unix.PollFd{{Fd: int32(j.user.Fd()), Events: unix.POLLIN}, {Fd: int32(stopped.Fd()), Events: unix.POLLIN}}
+	user := int(j.user.Fd())
+	fds := []unix.PollFd{{Fd: int32(user), Events: unix.POLLIN}, {Fd: int32(stopped.Fd()), Events: unix.POLLIN}}
 	for {
 		_, err := unix.Poll(fds, -1)
 		if err == unix.EINTR {
@@ -88,7 +91,7 @@ func (j *joint) read(stopped *os.File) {
 		if err != nil || fds[1].Revents != 0 {
 			return
 		}
-		n, err := unix.Read(int(j.user.Fd()), buf)
+		n, err := unix.Read(user, buf)
 		if err == unix.EINTR || err == unix.EAGAIN {
 			continue
 		}
@@ -115,6 +118,7 @@ func (j *joint) end(wait bool) {
 	}
 	signal.Stop(j.resized)
 	close(j.resized)
+	<-j.sized
 	if j.before != nil {
 		term.Restore(int(j.user.Fd()), j.before)
 	}

@@ -190,14 +190,17 @@ func TestTerminalCancel(t *testing.T) {
 	before := d.termios()
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
+	fd, stopped := int(d.slave.Fd()), make(chan bool)
 	go func() {
 		time.Sleep(100 * time.Millisecond)
-		unix.IoctlSetInt(int(d.slave.Fd()), unix.TCXONC, 0) // as Ctrl-S does
+		unix.IoctlSetInt(fd, unix.TCXONC, 0) // as Ctrl-S does
+		close(stopped)
 	}()
 	begun := time.Now()
 	_, err := Run(ctx, &b.Spec, Streams{Terminal: d.slave})
 	took := time.Since(begun)
-	unix.IoctlSetInt(int(d.slave.Fd()), unix.TCXONC, 1)
+	<-stopped
+	unix.IoctlSetInt(fd, unix.TCXONC, 1)
 	if !errors.Is(err, context.DeadlineExceeded) || took > 2*time.Second {
 		t.Errorf("%v after %v", err, took)
 	}
