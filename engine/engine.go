@@ -88,14 +88,18 @@ type Step struct {
 	State   State
 	Reasons []string // why it would run, in words
 
-	last *store.Layer // made under the same name before, if it has to be made
+	// waitsFor are undecided jobs, of which one has to run for this layer to
+	// be needed.
+	waitsFor []*Step
+	last     *store.Layer // made under the same name before, if it has to be made
 }
 
 // State says what there is to do for a step.
 type State int
 
 const (
-	// Pending: it is decided when the jobs whose outputs it reads are done.
+	// Pending: it is decided when the jobs whose outputs it reads, or whose
+	// readers need it, are done.
 	Pending State = iota
 	ToDo
 	Current // there is nothing to do

@@ -35,6 +35,7 @@ type world struct {
 	slow map[string]chan struct{} // a job waits for its channel to be closed
 	tags map[string]string        // digests of images
 
+	player    engine.Executor // nil: execute
 	workers   int
 	keepGoing bool
 	always    bool
@@ -43,11 +44,15 @@ type world struct {
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
-	w := &world{t: t, dir: t.TempDir(), fail: map[string]error{}, slow: map[string]chan struct{}{}, tags: map[string]string{}, workers: 2}
+	w := newWorldIn(t, t.TempDir())
 	for name, text := range files {
 		w.write(name, text)
 	}
 	return w
+}
+
+func newWorldIn(t *testing.T, dir string) *world {
+	return &world{t: t, dir: dir, fail: map[string]error{}, slow: map[string]chan struct{}{}, tags: map[string]string{}, workers: 2}
 }
 
 func (w *world) write(name, text string) {
@@ -92,10 +97,14 @@ func (w *world) engine() *engine.Engine {
 		pkg.Links[l.Name] = &rapt.Package{Name: l.Name, Root: p.Abs(l.Path.Text), Project: pkg}
 	}
 	watch := &engine.Watch{}
+	execute := w.player
+	if execute == nil {
+		execute = w.execute
+	}
 	return &engine.Engine{
 		Watch:   watch,
 		Project: p, Package: pkg, Loader: &rapt.Loader{Project: pkg}, Store: s, Digests: engine.LoadDigests(s.Remembered(), watch),
-		Images: w, Lock: lock, Execute: w.execute, Platform: "linux/amd64", Workers: w.workers,
+		Images: w, Lock: lock, Execute: execute, Platform: "linux/amd64", Workers: w.workers,
 		KeepGoing: w.keepGoing, Always: w.always, Update: w.update, Epoch: w.epoch,
 	}
 }

@@ -48,6 +48,16 @@ func (j *Container) needs() []*Layer {
 	return list
 }
 
+// stacks lists all layers that the container stands on or is given, with those
+// below them.
+func (j *Container) stacks() []*Layer {
+	var list []*Layer
+	for _, l := range j.needs() {
+		list = append(list, l.Stack()...)
+	}
+	return list
+}
+
 // outputs lists what the job writes.
 func (j *Container) outputs() []*binding {
 	var list []*binding
@@ -249,18 +259,15 @@ func (p *planner) before(j *Container) []*recipes.Job {
 // reads tells whether an input of j is an output of other, lies below one, or
 // holds one.
 func (e *Engine) reads(j *Container, other *recipes.Job) bool {
-	for _, in := range j.bindings {
-		if !in.isInput() {
-			continue
-		}
-		for _, written := range other.Output {
-			out, err := e.path(written.Text)
-			if err == nil && (below(in.path, out) || below(out, in.path)) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(j.bindings, func(in *binding) bool { return e.writes(other, in) })
+}
+
+// writes tells whether a job writes what in reads.
+func (e *Engine) writes(j *recipes.Job, in *binding) bool {
+	return in.isInput() && slices.ContainsFunc(j.Output, func(written recipes.Value) bool {
+		out, err := e.path(written.Text)
+		return err == nil && (below(in.path, out) || below(out, in.path))
+	})
 }
 
 // below tells whether path is dir or in it.
@@ -268,48 +275,64 @@ func below(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// decideJob says whether a job has something to do. In a plan, a job that reads
-// the output of one that is to run stays open: it may turn out the same.
-func (e *Engine) decideJob(s *Step, planning bool) {
-	s.Reasons = nil
-	if planning {
-		for _, need := range s.Needs {
-			if need.Job != nil && need.State != Current && e.reads(s.Job, need.Job.Job) {
-				s.State, s.Reasons = Pending, []string{"it reads the output of " + need.Name}
-				return
-			}
-		}
-	}
-	s.State = ToDo
-	if err := e.jobKey(s.Job); err != nil {
-		s.Reasons = []string{err.Error()}
-		return
-	}
-	if e.Always {
-		s.Reasons = []string{"everything is to be made anew"}
-		return
-	}
+// decideJob says whether a job has something to do. Undecided are the jobs
+// that may still run: where one of them writes what this job reads, and all
+// else is as it was, the job stays open, for the output may turn out the same.
+func (e *Engine) decideJob(s *Step, undecided map[*recipes.Job]bool) {
+	s.State, s.Reasons = ToDo, nil
 	record, err := e.Store.Job(s.Job.Job.Name)
 	if err != nil {
 		s.Reasons = []string{err.Error()}
+	}
+	open := e.openInputs(s.Job, undecided)
+	if err := e.jobKey(s.Job, record, open); err != nil {
+		s.Reasons = []string{err.Error()}
 		return
 	}
-	if record.Key != string(s.Job.Key) {
+	switch {
+	case e.Always:
+		s.Reasons = []string{"everything is to be made anew"}
+	case len(s.Reasons) > 0:
+	case record.Key != string(s.Job.Key):
 		s.Reasons = compare(record.Parts, s.Job.Parts, nil)
-		return
-	}
-	for _, out := range record.Outputs {
-		if reason := e.outputChanged(out); reason != "" {
-			s.Reasons = append(s.Reasons, reason)
+	default:
+		for _, out := range record.Outputs {
+			if reason := e.outputChanged(out); reason != "" {
+				s.Reasons = append(s.Reasons, reason)
+			}
+		}
+		if len(s.Reasons) == 0 {
+			s.State = Current
 		}
 	}
-	if len(s.Reasons) == 0 {
-		s.State = Current
+	if len(open) > 0 {
+		s.Job.Key = "" // it was that of another time
+		if s.State == Current {
+			s.State = Pending
+			for _, name := range open {
+				s.Reasons = append(s.Reasons, "it reads the output of run "+name)
+			}
+		}
 	}
 }
 
-// jobKey gives a job its key. It fails when an input cannot be read.
-func (e *Engine) jobKey(j *Container) error {
+// openInputs are the inputs of a job whose content is not known yet, by the
+// jobs that write them.
+func (e *Engine) openInputs(c *Container, undecided map[*recipes.Job]bool) map[*binding]string {
+	open := map[*binding]string{}
+	for _, b := range c.bindings {
+		for other := range undecided {
+			if e.writes(other, b) {
+				open[b] = other.Name
+			}
+		}
+	}
+	return open
+}
+
+// jobKey gives a job its key. It fails when an input cannot be read. Of open
+// inputs, what the record says is taken for their content.
+func (e *Engine) jobKey(j *Container, record *store.Job, open map[*binding]string) error {
 	k := &keyer{}
 	k.add("target", string(j.Layer.Key))
 	if e.Epoch != "" {
@@ -329,15 +352,26 @@ func (e *Engine) jobKey(j *Container) error {
 		k.add("state-dir", dir)
 	}
 	for _, b := range j.bindings {
-		if err := e.bindingKey(k, b); err != nil {
+		e.bindingKey(k, b)
+		if !b.isInput() {
+			continue
+		}
+		label := "content of " + b.mount.Name
+		if _, ok := open[b]; ok {
+			k.add(label, record.Part(label))
+			continue
+		}
+		digest, err := e.inputDigest(b)
+		if err != nil {
 			return err
 		}
+		k.add(label, string(digest))
 	}
 	j.Parts, j.Key = k.parts, JobKey(k.sum())
 	return nil
 }
 
-func (e *Engine) bindingKey(k *keyer, b *binding) error {
+func (e *Engine) bindingKey(k *keyer, b *binding) {
 	name := b.mount.Name
 	k.add(name, jsonText(b.written))
 	for i, target := range b.layers {
@@ -346,18 +380,17 @@ func (e *Engine) bindingKey(k *keyer, b *binding) error {
 			k.add(fmt.Sprintf("name of layer %d of %s %s", n+1, name, b.written[i]), l.Name)
 		}
 	}
-	if !b.isInput() {
-		return nil
-	}
+}
+
+func (e *Engine) inputDigest(b *binding) (Digest, error) {
 	digest, err := e.Digests.Tree(b.path, nil)
 	switch {
 	case isMissing(err) && !b.mount.ReadOnly:
-		digest = "missing" // it is made
+		return "missing", nil // it is made
 	case err != nil:
-		return fmt.Errorf("read %s %s: %w", name, b.written[0], err)
+		return "", fmt.Errorf("read %s %s: %w", b.mount.Name, b.written[0], err)
 	}
-	k.add("content of "+name, string(digest))
-	return nil
+	return digest, nil
 }
 
 func jsonText(list []string) string {

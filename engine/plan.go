@@ -40,7 +40,7 @@ func (e *Engine) Plan(ctx context.Context, req Request) (*Plan, error) {
 		return nil, err
 	}
 	p.decide(req.Whole)
-	return p.plan, nil
+	return p.plan, p.sort()
 }
 
 // Load loads the programs that names stand for, and tells what is wrong or
@@ -282,6 +282,11 @@ func (p *planner) source(s *rapt.Source) (Digest, error) {
 // order adds the steps of jobs, and sorts all steps.
 func (p *planner) order() error {
 	p.jobSteps()
+	return p.sort()
+}
+
+// sort puts each step after those it needs.
+func (p *planner) sort() error {
 	g, nodes := stepGraph(p.plan.Steps)
 	order, err := g.Order()
 	var cycle *graph.CycleError
@@ -329,25 +334,62 @@ func (p *planner) decide(whole bool) {
 			needed[l.step] = true
 		}
 	}
+	undecided := map[*recipes.Job]bool{}
 	for _, s := range p.plan.Steps {
 		if s.Layer != nil {
 			p.decideLayer(s)
-		} else {
-			p.decideJob(s, true)
-			needed[s] = s.State != Current
+			continue
 		}
+		p.decideJob(s, undecided)
+		undecided[s.Job.Job] = s.State != Current
+		if s.State == Current {
+			delete(undecided, s.Job.Job)
+		}
+		needed[s] = s.State == ToDo
 	}
+	p.spread(needed)
+	p.wait(needed)
+	p.plan.Steps = slices.DeleteFunc(p.plan.Steps, func(s *Step) bool {
+		return s.Layer != nil && !needed[s] && s.State == ToDo && !whole
+	})
+}
+
+// spread adds the layers below those that are needed: a finished layer stands
+// on them, whoever needs it.
+func (p *planner) spread(needed map[*Step]bool) {
 	for _, s := range slices.Backward(p.plan.Steps) {
 		for _, need := range s.Needs {
-			// A finished layer stands on those below it, whoever needs it.
-			if needed[s] && (s.Job == nil || need.Layer != nil) {
+			if needed[s] && need.Layer != nil {
 				needed[need] = true
 			}
 		}
 	}
-	p.plan.Steps = slices.DeleteFunc(p.plan.Steps, func(s *Step) bool {
-		return s.Layer != nil && !needed[s] && s.State != Current && !whole
-	})
+}
+
+// wait has missing layers that only undecided jobs need wait for what decides
+// those jobs.
+func (p *planner) wait(needed map[*Step]bool) {
+	for _, job := range p.plan.Steps {
+		if job.State != Pending || job.Job == nil {
+			continue
+		}
+		for _, l := range job.Job.stacks() {
+			if s := l.step; s.State != Current && !needed[s] {
+				s.State, s.Reasons = Pending, append(s.Reasons, job.Name+" may need it")
+				s.waitsFor = append(s.waitsFor, job)
+			}
+		}
+	}
+	for _, s := range p.plan.Steps {
+		for _, job := range s.waitsFor {
+			for _, need := range job.Needs {
+				// A job that waits for the layer itself is decided with it.
+				if need.Job != nil && !slices.Contains(s.waitsFor, need) {
+					s.Needs = append(s.Needs, need)
+				}
+			}
+		}
+	}
 }
 
 func (p *planner) decideLayer(s *Step) {

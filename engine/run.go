@@ -26,7 +26,13 @@ var errSiblingFailed = errors.New("another step failed")
 // ctx.
 func (e *Engine) Run(ctx context.Context, p *Plan, sink Sink) error {
 	r := &run{Engine: e, sink: sink, began: time.Now()}
-	r.emit(Event{Kind: PlanMade, Total: len(p.Steps)})
+	total := 0
+	for _, s := range p.Steps {
+		if s.State != Pending || s.Job != nil {
+			total++
+		}
+	}
+	r.emit(Event{Kind: PlanMade, Total: total})
 	err := r.use(p)
 	if err == nil {
 		err = r.all(ctx, p)
@@ -233,16 +239,39 @@ func (s *stepRun) progress(what string, done, total int64) {
 	s.event(s.step, Event{Kind: Progress, Text: what, Bytes: done, TotalBytes: total})
 }
 
-// nothingToDo reports a step that is done already.
+// nothingToDo decides what is still open, and reports a step that is done
+// already.
 func (s *stepRun) nothingToDo() bool {
-	if s.step.State == Pending {
-		s.decideJob(s.step, false)
+	switch {
+	case s.step.State == ToDo:
+		return false
+	case s.step.State == Pending && s.step.Job != nil:
+		s.decideJob(s.step, nil)
+	case s.step.State == Pending:
+		if !s.needed() {
+			return true // without a word: nobody asked for it
+		}
+		s.step.State = ToDo
 	}
 	if s.step.State != Current {
 		return false
 	}
 	s.cached()
 	return true
+}
+
+// needed decides the jobs that a layer waits for, until one has to run. They
+// come in the order in which they read from each other.
+func (s *stepRun) needed() bool {
+	for _, job := range s.step.waitsFor {
+		if job.State == Pending {
+			s.decideJob(job, nil)
+		}
+		if job.State == ToDo {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *stepRun) cached() {
@@ -318,7 +347,7 @@ func (s *stepRun) doneByAnother() bool {
 		_, err := s.Store.Layer(l.Dir, string(l.Key))
 		return err == nil
 	}
-	s.decideJob(s.step, false)
+	s.decideJob(s.step, nil)
 	return s.step.State == Current
 }
 
@@ -366,10 +395,8 @@ func (o *output) Write(p []byte) (int, error) {
 // job runs the container of a job, whose lock is held, and records it.
 func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 	c := s.step.Job
-	if c.Key == "" {
-		if err := e.jobKey(c); err != nil {
-			return nil, err
-		}
+	if err := e.jobKey(c, nil, nil); err != nil {
+		return nil, err
 	}
 	if limit := c.Job.Limits.Timeout; limit > 0 {
 		var cancel context.CancelFunc
@@ -395,7 +422,7 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 		return nil, err
 	}
 	// What a job changes in its own inputs must not make it run again.
-	if err := e.jobKey(c); err != nil {
+	if err := e.jobKey(c, nil, nil); err != nil {
 		return nil, err
 	}
 	record, err := e.record(c)

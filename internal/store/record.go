@@ -40,6 +40,19 @@ type Job struct {
 	Made    time.Time     `json:"made"`
 }
 
+// Part is the value of the part with that label, "" if there is none, or no
+// record.
+func (j *Job) Part(label string) string {
+	if j != nil {
+		for _, p := range j.Parts {
+			if p.Label == label {
+				return p.Value
+			}
+		}
+	}
+	return ""
+}
+
 // An Output is what a job left in one place.
 type Output struct {
 	Path   string `json:"path"`   // as the project file says it
