@@ -217,6 +217,13 @@ func TestBootstrapMade(t *testing.T) {
 	url := "debian://trixie?mirror=" + m.URL + "/debian&components=main,contrib&include=g++,ca-certificates"
 	r := parsed(t, url)
 	res := resolved(t, c, url, "")
+	var log strings.Builder
+	c.Log = func(of *Ref) io.Writer {
+		if of != r {
+			t.Errorf("a log for %v", of)
+		}
+		return &log
+	}
 	var stages []string
 	for range 2 {
 		dest := t.TempDir()
@@ -239,6 +246,9 @@ func TestBootstrapMade(t *testing.T) {
 	env := m.noted(t, "env")
 	if !slices.Contains(env, "SOURCE_DATE_EPOCH=1234") || !slices.Contains(env, "http_proxy=") || slices.Contains(env, "SECRET=x") {
 		t.Errorf("environment: %q", env)
+	}
+	if log.String() != "I: running apt-get update...\n" {
+		t.Errorf("log: %q", log.String())
 	}
 	if stages[0] != "bootstrap: running apt-get update" || stages[len(stages)-1] != "unpack" {
 		t.Errorf("stages: %q", stages)
