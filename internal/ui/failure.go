@@ -52,7 +52,7 @@ func (p *printer) errorText(dst []byte, err error, prefix string) []byte {
 
 // parts are the errors that one error joins, if it does.
 func parts(err error) []error {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // one that is wrapped has words around it
 	case interface{ WrappedErrors() []error }: // go-multierror
 		return e.WrappedErrors()
 	case interface{ Unwrap() []error }: // errors.Join

@@ -142,11 +142,11 @@ func TestCloseTellsFailures(t *testing.T) {
 func TestSecondRun(t *testing.T) {
 	for _, mode := range []Options{{}, {GitHub: true}, {Mode: "quiet"}} {
 		var once, twice bytes.Buffer
-		a, b := newDisplay(mode, &once, newSetClock()), newDisplay(mode, &twice, newSetClock())
+		b := newDisplay(mode, &twice, newSetClock())
 		for _, s := range scripts() {
 			once.Reset()
 			twice.Reset()
-			a = newDisplay(mode, &once, newSetClock())
+			a := newDisplay(mode, &once, newSetClock())
 			for _, e := range s.events {
 				a.Event(e)
 				b.Event(e)

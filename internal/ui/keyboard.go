@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"errors"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -57,13 +58,13 @@ func (k *keyboard) read(press func(key)) {
 	buffer := make([]byte, 64)
 	for {
 		fds := []unix.PollFd{{Fd: int32(k.fd), Events: unix.POLLIN}, {Fd: int32(k.stopper), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
+		if _, err := unix.Poll(fds, -1); errors.Is(err, unix.EINTR) {
 			continue
 		} else if err != nil || fds[1].Revents != 0 || fds[0].Revents&unix.POLLIN == 0 || !foreground(k.fd) {
 			return
 		}
 		n, err := unix.Read(k.fd, buffer)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil || n <= 0 {

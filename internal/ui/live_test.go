@@ -217,6 +217,21 @@ func stripped(rows []string) []string {
 	return plain
 }
 
+// A terminal that cuts its lines when it is made narrower, as xterm does, shows
+// the region once, whatever its size was.
+func TestLiveResized(t *testing.T) {
+	g := newGlass(100, 30, Options{})
+	g.book()
+	for _, size := range [][2]int{{60, 30}, {120, 40}, {80, 24}, {42, 24}, {100, 16}, {100, 30}} {
+		g.resize(size[0], size[1])
+		rows := g.live.layout.rows(g.width, g.height, g.clock.Now())
+		want := append([]string{"[*] Completed [AB1DD71BFD07718B] tools"}, stripped(rows)...)
+		if got := g.lines(); strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("%v: the terminal has\n%s\nwant\n%s", size, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
 // A run that has nothing to do, or is quick, never draws.
 func TestLiveNotForQuickRuns(t *testing.T) {
 	g := newGlass(80, 24, Options{})
