@@ -10,6 +10,9 @@ import (
 // What no person writes ends with a clear error all the same, soon and without
 // eating the machine's memory.
 func TestHostileInputs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
 	for name, c := range map[string]struct{ text, want string }{
 		"10,000 mistakes":       {strings.Repeat("FLORG \"\\q\"\n", 10_000), "and 9800 more"},
 		"10,000 template ones":  {strings.Repeat("RUN {{ foo }}\n", 10_000), `variable "foo" is not defined`},

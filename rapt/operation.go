@@ -336,10 +336,25 @@ func looksLikeShell(words []word, i int, text string) bool {
 	if i == 0 && (builtins[text] != "" || strings.Contains(text, "=") && assignment.MatchString(text)) {
 		return true
 	}
+	if i > 0 && isGlob(text) && !takesPattern[words[i-1].text] {
+		return true
+	}
 	if !strings.ContainsAny(text, "|&;<>$`") || !shellWord.MatchString(text) {
 		return false
 	}
 	return text != ";" || !hasExec(words) // which ends with it
+}
+
+// Options whose argument is a pattern, of programs that layers often run.
+var takesPattern = map[string]bool{
+	"-path": true, "-ipath": true, "-wholename": true, "-iwholename": true, "-regex": true, "-iregex": true,
+	"--exclude": true, "--include": true, "--exclude-dir": true,
+}
+
+// isGlob tells whether a shell would take a word for a pattern of files. Other
+// patterns than of absolute paths are mostly meant for the program.
+func isGlob(text string) bool {
+	return text != "" && text[0] == '/' && strings.Contains(text, "*")
 }
 
 // hasExec tells whether a command is a find that executes another.

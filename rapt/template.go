@@ -193,7 +193,7 @@ func (t *template) tagOnLine(line int) extent {
 type session struct {
 	pkg     *Package
 	record  func(SourceKind, string, string)
-	quiet   bool // renders again, and says nothing twice
+	quiet   bool                       // renders again, and says nothing twice
 	refused map[string]refusedTemplate // by the engine's name
 	broken  *template
 	last    *minijinja.State
