@@ -241,10 +241,22 @@ func (x *expansion) destination(r *reading, w word, directory bool) bool {
 	return false
 }
 
-var (
-	octalMode = regexp.MustCompile(`^[0-7]{3,4}$`)
-	ownerName = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?(:([A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?)?$`)
-)
+// isOwner tells whether a text is user, "user:", "user:group", ":group" or ":".
+func isOwner(text string) bool {
+	user, group, colon := strings.Cut(text, ":")
+	return text != "" && (isOwnerName(user) || user == "" && colon) && (isOwnerName(group) || group == "")
+}
+
+// isOwnerName tells whether a text can be a user, a group or an id.
+func isOwnerName(text string) bool {
+	text = strings.TrimSuffix(text, "$") // as machine accounts end
+	for i := range len(text) {
+		if c := text[i]; !isNamePart(c) && (i == 0 || c != '.' && c != '-') {
+			return false
+		}
+	}
+	return text != ""
+}
 
 // fileOptions reads --chmod and --chown.
 func (x *expansion) fileOptions(r *reading, st *statement) (FileOptions, bool) {
@@ -254,16 +266,16 @@ func (x *expansion) fileOptions(r *reading, st *statement) (FileOptions, bool) {
 		v := option.value
 		switch option.name {
 		case "--chmod":
-			if !octalMode.MatchString(v.text) {
+			bits, err := strconv.ParseUint(v.text, 8, 32)
+			if err != nil || len(v.text) < 3 || len(v.text) > 4 || v.text[0] == '+' {
 				x.fail(r, v.extent, quoteForMessage(v.text)+" is no mode", "three or four octal digits, such as 0644")
 				ok = false
 				continue
 			}
-			bits, _ := strconv.ParseUint(v.text, 8, 32) // four octal digits fit
 			mode := fs.FileMode(bits)
 			o.Mode = &mode
 		case "--chown":
-			if v.text == "" || !ownerName.MatchString(v.text) {
+			if !isOwner(v.text) {
 				at := v.extent
 				if at.start == at.end {
 					at = option.extent
@@ -339,7 +351,7 @@ func looksLikeShell(words []word, i int, text string) bool {
 	if i > 0 && isGlob(text) && !takesPattern[words[i-1].text] {
 		return true
 	}
-	if !strings.ContainsAny(text, "|&;<>$`") || !shellWord.MatchString(text) {
+	if !hasShellSign(text) || !shellWord.MatchString(text) {
 		return false
 	}
 	return text != ";" || !hasExec(words) // which ends with it
@@ -349,6 +361,16 @@ func looksLikeShell(words []word, i int, text string) bool {
 var takesPattern = map[string]bool{
 	"-path": true, "-ipath": true, "-wholename": true, "-iwholename": true, "-regex": true, "-iregex": true,
 	"--exclude": true, "--include": true, "--exclude-dir": true,
+}
+
+// hasShellSign is a quick test before the exact one.
+func hasShellSign(text string) bool {
+	for i := range len(text) {
+		if classes[text[i]]&shellSign != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // isGlob tells whether a shell would take a word for a pattern of files. Other

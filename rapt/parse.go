@@ -11,6 +11,26 @@ type parser struct {
 	scanner
 	depth      int // of lists and maps
 	statements []statement
+
+	// The words and options of the instruction that is being read, and where
+	// they are moved to when it has been: many instructions share one array.
+	words       []word
+	options     []option
+	wordStore   []word
+	optionStore []option
+}
+
+// stored moves what was read to the end of a store, or of a new one.
+func stored[T any](store, read []T) (moved, grown []T) {
+	if len(read) == 0 {
+		return nil, store
+	}
+	if len(read) > cap(store)-len(store) {
+		store = make([]T, 0, max(1024, len(read)))
+	}
+	start := len(store)
+	store = append(store, read...)
+	return store[start:len(store):len(store)], store
 }
 
 // parse reads all statements of a text. What is not well formed is reported,
@@ -38,6 +58,9 @@ func (p *parser) statement() {
 		errors := p.errors
 		if st, ok := p.instruction(); ok && p.errors == errors {
 			st.end = p.end
+			p.words, p.options = st.words, st.options // grown, maybe
+			st.words, p.wordStore = stored(p.wordStore, st.words)
+			st.options, p.optionStore = stored(p.optionStore, st.options)
 			p.statements = append(p.statements, st)
 		} else {
 			p.skip()
@@ -50,7 +73,7 @@ func (p *parser) statement() {
 
 func (p *parser) instruction() (statement, bool) {
 	keyword := p.word()
-	st := statement{extent: keyword.extent, keyword: keyword.text}
+	st := statement{extent: keyword.extent, keyword: keyword.text, words: p.words[:0], options: p.options[:0]}
 	if !keyword.plain {
 		p.fail(keyword.extent, "a keyword has no quotes", "unknown instruction %s", quoteForMessage(keyword.text))
 		return st, false
@@ -122,7 +145,7 @@ func (p *parser) from(st *statement) bool {
 // CMD        = "CMD" word { word } ;
 func (p *parser) command(st *statement) bool {
 	p.entered(st.keyword)
-	p.words(st)
+	p.allWords(st)
 	return p.enough(st, 1, "a program, with its arguments")
 }
 
@@ -130,7 +153,7 @@ func (p *parser) command(st *statement) bool {
 // variable = word ;
 func (p *parser) env(st *statement) bool {
 	p.entered("ENV")
-	p.words(st)
+	p.allWords(st)
 	ok := true
 	for _, w := range st.words {
 		p.entered("variable")
@@ -163,7 +186,7 @@ func (p *parser) workdir(st *statement) bool {
 // WRITE = "WRITE" { file-option } word word ;
 func (p *parser) write(st *statement) bool {
 	p.entered("WRITE")
-	ok := p.options(st, fileOptions)
+	ok := p.allOptions(st, fileOptions)
 	return ok && p.one(st, "the text to write, and the path of the file") && p.one(st, "the path of the file to write") &&
 		p.finished(st, "WRITE takes one text and one path: quote a text that has blanks")
 }
@@ -171,15 +194,15 @@ func (p *parser) write(st *statement) bool {
 // MKDIR = "MKDIR" { file-option | "-p" } word ;
 func (p *parser) mkdir(st *statement) bool {
 	p.entered("MKDIR")
-	ok := p.options(st, mkdirOptions)
+	ok := p.allOptions(st, mkdirOptions)
 	return ok && p.one(st, "the directory to make") && p.finished(st, "MKDIR makes one directory")
 }
 
 // COPY = "COPY" { file-option } word { word } word ;
 func (p *parser) copy(st *statement) bool {
 	p.entered("COPY")
-	ok := p.options(st, fileOptions)
-	p.words(st)
+	ok := p.allOptions(st, fileOptions)
+	p.allWords(st)
 	for _, w := range st.words[min(1, len(st.words)):] {
 		if name, _, _ := strings.Cut(w.text, "="); w.plain && slices.Contains(fileOptions, name) {
 			p.fail(w.extent, "put it before the paths", "the option %s stands behind a path", name)
@@ -192,7 +215,7 @@ func (p *parser) copy(st *statement) bool {
 // RENDER = "RENDER" { file-option } word word { argument } ;
 func (p *parser) render(st *statement) bool {
 	p.entered("RENDER")
-	ok := p.options(st, fileOptions)
+	ok := p.allOptions(st, fileOptions)
 	return ok && p.one(st, "the template, and the path of the file to write") && p.one(st, "the path of the file to write") &&
 		p.argumentList(st)
 }
@@ -206,17 +229,14 @@ func (p *parser) include(st *statement) bool {
 // MOUNT = "MOUNT" { mount-option } word word ;
 func (p *parser) mount(st *statement) bool {
 	p.entered("MOUNT")
-	ok := p.options(st, mountOptions)
+	ok := p.allOptions(st, mountOptions)
 	return ok && p.one(st, "the name of the mount, and where it appears") && p.one(st, "the path where it appears") &&
 		p.finished(st, "MOUNT takes one name and one path")
 }
 
-// words reads all words up to the end of the instruction.
-func (p *parser) words(st *statement) {
+// allWords reads all words up to the end of the instruction.
+func (p *parser) allWords(st *statement) {
 	for p.space(); !p.atLineEnd(); p.space() {
-		if st.words == nil {
-			st.words = make([]word, 0, 8)
-		}
 		st.words = append(st.words, p.word())
 	}
 }
@@ -259,8 +279,8 @@ func (p *parser) finished(st *statement, label string) bool {
 // file-option  = "--chmod" ( "=" | blank ) word | "--chown" ( "=" | blank ) word ;
 // mount-option = "--simple" | "--file" | … ;
 //
-// options reads options up to the first word that is none.
-func (p *parser) options(st *statement, known []string) bool {
+// allOptions reads options up to the first word that is none.
+func (p *parser) allOptions(st *statement, known []string) bool {
 	ok := true
 	for {
 		p.space()

@@ -51,6 +51,7 @@ func (s *scanner) warn(e extent, label, format string, args ...any) {
 const (
 	endsWord  = 1 << iota // white space
 	stopsBare             // white space, a quote or a backslash
+	shellSign             // a shell would act on it
 )
 
 var classes = func() (t [256]uint8) {
@@ -58,6 +59,9 @@ var classes = func() (t [256]uint8) {
 		t[c] = endsWord | stopsBare
 	}
 	t['"'], t['\\'] = stopsBare, stopsBare
+	for _, c := range "|&;<>$`" {
+		t[c] = shellSign
+	}
 	return t
 }()
 
