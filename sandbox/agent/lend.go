@@ -164,37 +164,6 @@ func writeAll(fd int, data []byte) error {
 	return nil
 }
 
-// devices are the host's device nodes that a sandbox may open. All else on all
-// its file systems is no device. The mounts are read-only, which does not hinder
-// anybody from writing to the devices: it keeps the sandbox's root, who is the
-// host's, from changing mode and owner of the host's nodes.
-func (a *agent) devices() []*lent {
-	names := []string{"null", "zero", "full", "random", "urandom", "tty"}
-	if a.KVM {
-		names = append(names, "kvm")
-	}
-	var list []*lent
-	for _, name := range names {
-		path := "/dev/" + name
-		list = append(list, &lent{from: path, to: path, make: func() (int, error) {
-			fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-			if err != nil {
-				return -1, err
-			}
-			attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, Attr_clr: unix.MOUNT_ATTR_NODEV}
-			if a.without(wire.ReadOnlyDevices) {
-				attr.Attr_set &^= unix.MOUNT_ATTR_RDONLY
-			}
-			if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-				unix.Close(fd)
-				return -1, err
-			}
-			return fd, nil
-		}})
-	}
-	return list
-}
-
 const (
 	resolvConf   = "/etc/resolv.conf"
 	policyHelper = "/usr/sbin/policy-rc.d"

@@ -56,14 +56,20 @@ func (a *agent) likeLower() error {
 	if len(a.layers) == 0 {
 		return nil
 	}
+	var st, own unix.Stat_t
+	if err := unix.Fstat(a.layers[len(a.layers)-1], &st); err != nil {
+		return err
+	}
+	if err := unix.Fstat(a.upper, &own); err != nil {
+		return err
+	}
+	if own.Mode == st.Mode && own.Uid == st.Uid && own.Gid == st.Gid {
+		return nil
+	}
 	if !a.Build {
 		if names, err := list(a.upper); err != nil || len(names) > 0 {
 			return err
 		}
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(a.layers[len(a.layers)-1], &st); err != nil {
-		return err
 	}
 	if err := unix.Fchown(a.upper, int(st.Uid), int(st.Gid)); err != nil {
 		return err
@@ -185,23 +191,40 @@ func explain(fs int, err error) error {
 	return &detailed{err, strings.Join(said, "; ")}
 }
 
-// pivot makes dir the root and lets go of the old one.
+// pivot makes dir the root. The old root stays the working directory until it
+// is let go: it is mounted over the new one, but paths from / do not go through
+// what is mounted over the root that they start from.
 func (a *agent) pivot(dir string) func() error {
 	return func() error {
-		if err := unix.Chdir(dir); err != nil {
+		if a.without(wire.Pivot) {
+			if err := unix.Chdir("/"); err != nil {
+				return err
+			}
+			return unix.Chroot(dir)
+		}
+		// As in pivot_root(2): the new root and the place for the old are one.
+		old, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
 			return err
 		}
-		if a.without(wire.Pivot) {
-			return unix.Chroot(".")
+		defer unix.Close(old)
+		if err := unix.Chdir(dir); err != nil {
+			return err
 		}
 		if err := unix.PivotRoot(".", "."); err != nil {
 			return err
 		}
+		return unix.Fchdir(old)
+	}
+}
+
+func (a *agent) letGo() error {
+	if !a.without(wire.Pivot) {
 		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 			return err
 		}
-		return unix.Chdir("/")
 	}
+	return unix.Chdir("/")
 }
 
 // cloneRoot keeps a view of the overlay alone, for files to be written to the

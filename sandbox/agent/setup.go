@@ -26,13 +26,12 @@ type operation struct {
 func (a *agent) setup() {
 	a.startSpawner() // on a thread of its own, meanwhile
 	sources := a.openSources()
-	devices := a.devices()
 	ops := []operation{
 		{"make mounts private", "/", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 		{"open layers", a.Upper, a.openLayers},
 		{"mount overlay", a.Work, a.mountRoot},
 	}
-	for _, s := range append(devices, sources...) {
+	for _, s := range sources {
 		ops = append(ops, operation{"open", s.from, s.open})
 	}
 	ops = append(ops,
@@ -41,25 +40,17 @@ func (a *agent) setup() {
 		operation{"mount", "/proc", a.mountNew("proc", "/proc", "nosuid,nodev,noexec")},
 		operation{"mount", "/sys", a.mountNew("sysfs", "/sys", "nosuid,nodev,noexec,ro")},
 		operation{"mount", "/dev", a.mountNew("tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=65536k")},
+		operation{"bind devices", "/dev", a.bindDevices},
+		operation{"let go", "old root", a.letGo},
 	)
-	for _, d := range devices {
-		ops = append(ops, operation{"bind", d.to, d.attach(a)})
+	if !a.without(wire.Masks) {
+		ops = append(ops, operation{"protect", "/proc", a.protect})
 	}
 	ops = append(ops, operation{"fill", "/dev", a.fillDev},
 		operation{"mount", "/run", a.mountNew("tmpfs", "/run", "nosuid,nodev,mode=755")},
 		operation{"provide", resolvConf, a.provideResolvConf})
 	if a.Build {
 		ops = append(ops, operation{"provide", policyHelper, a.providePolicy})
-	}
-	empty := ""
-	if a.without(wire.Masks) {
-		maskedPaths, readOnlyPaths = nil, nil
-	}
-	for _, path := range maskedPaths {
-		ops = append(ops, operation{"mask", path, mask(path, &empty)})
-	}
-	for _, path := range readOnlyPaths {
-		ops = append(ops, operation{"make read-only", path, readOnly(path)})
 	}
 	for _, s := range sources {
 		ops = append(ops, operation{"mount", s.to, s.attach(a)})
@@ -117,6 +108,85 @@ func (a *agent) mountNew(kind, path, options string) func() error {
 	}
 }
 
+// bindDevices shows the host's device nodes that a sandbox may open; all else on
+// all its file systems is no device. The working directory is the old root.
+//
+// The binds are read-only, which does not hinder anybody from writing to the
+// devices: it keeps the sandbox's root, who is the host's, from changing mode and
+// owner of the host's nodes. They are made so together, with /dev itself, which
+// is writable again afterwards.
+func (a *agent) bindDevices() error {
+	names := []string{"null", "zero", "full", "random", "urandom", "tty"}
+	if a.KVM {
+		names = append(names, "kvm")
+	}
+	for _, name := range names {
+		path := "/dev/" + name
+		if err := unix.Mknod(path, unix.S_IFREG|0o644, 0); err != nil {
+			return &opError{"make mount point", path, err}
+		}
+		if err := cause(mount.Mount(path[1:], path, "", "bind")); err != nil {
+			return &opError{"bind", path, err}
+		}
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
+	if a.without(wire.ReadOnlyDevices) {
+		attr.Attr_set &^= unix.MOUNT_ATTR_RDONLY
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/dev", unix.AT_RECURSIVE, &attr); err != nil {
+		return err
+	}
+	return writable("/dev")
+}
+
+func writable(path string) error {
+	return unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+}
+
+// What a process with root's rights must not read, or not write: as Docker
+// has it.
+var (
+	maskedPaths = []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+		"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"}
+	readOnlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// protect hides the masked paths, files behind /dev/null and directories behind
+// an empty one, and makes others read-only. A bind takes its source's flags
+// along: from a read-only mount it is one call, where it takes two to make each
+// read-only.
+func (a *agent) protect() error {
+	if err := unix.Mkdir(ptsDir, 0o755); err != nil {
+		return &opError{"mkdir", ptsDir, err}
+	}
+	empty := ptsDir // its own file system covers it later; nothing is ever in it
+	for _, path := range maskedPaths {
+		err := bind("/dev/null", path)
+		if err == unix.ENOTDIR {
+			if err = bind(empty, path); err == nil && empty == ptsDir {
+				empty = path
+				err = freeze(path)()
+			}
+		}
+		if err != nil && err != unix.ENOENT { // some kernels don't have it
+			return &opError{"mask", path, err}
+		}
+	}
+	if err := freeze("/proc")(); err != nil {
+		return err
+	}
+	for _, path := range readOnlyPaths {
+		if err := bind(path, path); err != nil && err != unix.ENOENT {
+			return &opError{"make read-only", path, err}
+		}
+	}
+	return writable("/proc")
+}
+
+func bind(from, to string) error { return cause(mount.Mount(from, to, "", "bind")) }
+
+const ptsDir = "/dev/pts"
+
 // A link or a file system below /dev.
 type entry struct{ path, kind, options string }
 
@@ -126,7 +196,7 @@ var devEntries = []entry{
 	{"/dev/stdout", "", "/proc/self/fd/1"},
 	{"/dev/stderr", "", "/proc/self/fd/2"},
 	{"/dev/ptmx", "", "pts/ptmx"},
-	{"/dev/pts", "devpts", "nosuid,noexec,ptmxmode=0666,mode=0620,gid=5"},
+	{ptsDir, "devpts", "nosuid,noexec,ptmxmode=0666,mode=0620,gid=5"},
 	{"/dev/shm", "tmpfs", "nosuid,nodev,noexec,mode=1777"},
 	{"/dev/mqueue", "mqueue", "nosuid,nodev,noexec"},
 }
@@ -139,7 +209,7 @@ func (a *agent) fillDev() error {
 			}
 			continue
 		}
-		if err := unix.Mkdir(e.path, 0o755); err != nil {
+		if err := unix.Mkdir(e.path, 0o755); err != nil && err != unix.EEXIST {
 			return &opError{"mkdir", e.path, err}
 		}
 		if err := mount.Mount(e.kind, e.path, e.kind, e.options); err != nil {
@@ -161,53 +231,11 @@ func cause(err error) error {
 	return err
 }
 
-// What a process with root's rights must not read, or not write: as Docker
-// has it.
-var (
-	maskedPaths = []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-		"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"}
-	readOnlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
-)
-
-// mask hides a file behind /dev/null, and a directory behind an empty one: the
-// first makes it, the others are binds of that. A bind takes its source's flags
-// along, and both sources are read-only.
-func mask(path string, empty *string) func() error {
-	return func() error {
-		err := cause(mount.Mount("/dev/null", path, "", "bind"))
-		switch {
-		case err == unix.ENOENT:
-			return nil // this kernel does not have it
-		case err != unix.ENOTDIR:
-			return err
-		case *empty != "":
-			return cause(mount.Mount(*empty, path, "", "bind"))
-		}
-		*empty = path
-		return cause(mount.Mount("tmpfs", path, "tmpfs", "ro,nosuid,nodev,noexec,size=4k,mode=555"))
-	}
-}
-
-func readOnly(path string) func() error {
-	return func() error {
-		err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
-		if err == unix.ENOENT {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return setAttributes(path, unix.AT_RECURSIVE, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-	}
-}
-
 // freeze makes one mount read-only.
 func freeze(path string) func() error {
-	return func() error { return setAttributes(path, 0, unix.MOUNT_ATTR_RDONLY) }
-}
-
-func setAttributes(path string, flags uint, attr uint64) error {
-	return unix.MountSetattr(unix.AT_FDCWD, path, flags, &unix.MountAttr{Attr_set: attr})
+	return func() error {
+		return unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	}
 }
 
 func loopbackUp() error {
