@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 
 	"raptor-make/internal/images"
 	"raptor-make/internal/store"
@@ -37,10 +38,13 @@ type Engine struct {
 	Epoch     string     // SOURCE_DATE_EPOCH for every step; "" if not set
 	Workers   int        // how many steps run at once; at least 1
 	KeepGoing bool       // finish what does not depend on a failure
+	Debug     bool       // keep the first step that fails for a DebugShell
 	Always    bool       // nothing counts as there or up to date
 	Update    bool       // what the lock file pins is looked up anew
 	Jobserver *Jobserver // nil: only Workers counts
 	Network   string     // "none" shuts the network off for all that runs; "" leaves it to each job
+
+	fetching sync.Map // *images.Ref -> *stepRun
 
 	// Proxies are variables such as http_proxy=…, passed on to every step.
 	Proxies []string
@@ -63,6 +67,7 @@ type Plan struct {
 	Run      *Container // of Request.Run
 	Targets  []*Layer
 	Warnings rapt.Diagnostics
+	Failed   *DebugShell // after Run, with Engine.Debug, if a step's program failed
 
 	release func() // of the layers it uses, from Run on
 }

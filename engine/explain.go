@@ -53,7 +53,7 @@ func compare(old, now []store.Part, more detail) []string {
 
 func changed(label, before, after string) string {
 	if isDigest(before) && isDigest(after) {
-		if label == "parent" || strings.HasPrefix(label, "layer ") {
+		if label == "parent" || label == "target" || strings.HasPrefix(label, "layer ") {
 			return fmt.Sprintf("%s changed: it was %s, it is %s", label, short(before), short(after))
 		}
 		return label + " changed"

@@ -12,6 +12,7 @@ import (
 	"path"
 	"strings"
 
+	"raptor-make/internal/images"
 	"raptor-make/internal/store"
 	"raptor-make/rapt"
 	"raptor-make/sandbox"
@@ -105,7 +106,7 @@ func (e *Engine) build(ctx context.Context, s *stepRun) error {
 	if err != nil {
 		return err
 	}
-	defer build.Discard()
+	s.later(func() { build.Discard() })
 	record := &store.Layer{Key: string(l.Key), Parts: l.Parts}
 	if l.Image != nil {
 		err = e.fetch(ctx, s, build.Upper, record)
@@ -121,12 +122,34 @@ func (e *Engine) build(ctx context.Context, s *stepRun) error {
 
 func (e *Engine) fetch(ctx context.Context, s *stepRun, dest string, record *store.Layer) error {
 	image := s.step.Layer.Image
+	e.fetching.Store(image.Ref, s)
+	defer e.fetching.Delete(image.Ref)
 	config, err := e.Images.Unpack(ctx, image.Ref, image.Resolved, dest, s.progress)
 	if err != nil {
 		return err
 	}
 	record.Env = config.Env
 	return nil
+}
+
+// ImageLog is where the output of programs goes that fetch an image: to its
+// step. It is nil while no step fetches it.
+func (e *Engine) ImageLog(r *images.Ref) io.Writer {
+	if s, ok := e.fetching.Load(r); ok {
+		return &output{s.(*stepRun), false}
+	}
+	return nil
+}
+
+// WarnImage tells the user what is suspicious about an image that a step
+// fetches. It is false if none does.
+func (e *Engine) WarnImage(r *images.Ref, message string) bool {
+	s, ok := e.fetching.Load(r)
+	if ok {
+		run := s.(*stepRun)
+		run.event(run.step, Event{Kind: Message, Level: "warning", Text: r.URL + ": " + message})
+	}
+	return ok
 }
 
 func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Build, record *store.Layer) error {
@@ -144,6 +167,7 @@ func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Buil
 	streams.Started = func(i int) { s.detail(from[i].Text) }
 	result, err := e.Execute(ctx, spec, streams)
 	if err != nil {
+		s.keep(spec, err)
 		return explainFailure(err, from)
 	}
 	record.Entries, record.Bytes = result.Entries, result.Bytes

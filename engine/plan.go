@@ -381,6 +381,12 @@ func (p *planner) wait(needed map[*Step]bool) {
 		}
 	}
 	for _, s := range p.plan.Steps {
+		if len(s.waitsFor) > 0 {
+			p.detach()
+			break
+		}
+	}
+	for _, s := range p.plan.Steps {
 		for _, job := range s.waitsFor {
 			for _, need := range job.Needs {
 				// A job that waits for the layer itself is decided with it.
@@ -388,6 +394,31 @@ func (p *planner) wait(needed map[*Step]bool) {
 					s.Needs = append(s.Needs, need)
 				}
 			}
+		}
+	}
+}
+
+// detach takes steps that have nothing to do out from between those that wait
+// and those that need them: what is current needs nobody.
+func (p *planner) detach() {
+	direct := map[*Step][]*Step{}
+	for _, s := range p.plan.Steps { // each after those it needs
+		var list []*Step
+		for _, need := range s.Needs {
+			switch {
+			case len(need.waitsFor) > 0:
+				list = append(list, need)
+			case need.State == Current:
+				list = append(list, direct[need]...)
+			}
+		}
+		if s.State == Current {
+			if s.Layer != nil { // who needs a job needs its output alone
+				direct[s] = list
+			}
+			s.Needs = slices.DeleteFunc(slices.Clone(s.Needs), func(n *Step) bool { return n.State != Current })
+		} else {
+			s.Needs = append(s.Needs, list...)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,6 +97,40 @@ func (w *Watch) File(path string, follow bool) {
 		w.broken = true
 	}
 	w.files[key] = id
+}
+
+// Dirs lists the directories of all files noted, and the directories noted
+// themselves.
+func (w *Watch) Dirs() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := map[string]bool{}
+	for key, id := range w.files {
+		seen[filepath.Dir(key.path)] = true
+		if id.mode&unix.S_IFMT == unix.S_IFDIR {
+			seen[key.path] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// Since looks at all files once more, and returns a function that tells whether
+// any of them has changed from then on.
+func (w *Watch) Since() (changed func() bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := make(map[watchKey]identity, len(w.files))
+	for key := range w.files {
+		now[key], _ = identify(key.path, key.follow)
+	}
+	return func() bool {
+		for key, was := range now {
+			if id, _ := identify(key.path, key.follow); id != was {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // Break says that something counts which is no file: there will be no

@@ -26,6 +26,9 @@ var errSiblingFailed = errors.New("another step failed")
 // ctx.
 func (e *Engine) Run(ctx context.Context, p *Plan, sink Sink) error {
 	r := &run{Engine: e, sink: sink, began: time.Now()}
+	if e.Debug {
+		r.debug = &debugging{}
+	}
 	total := 0
 	for _, s := range p.Steps {
 		if s.State != Pending || s.Job != nil {
@@ -37,7 +40,10 @@ func (e *Engine) Run(ctx context.Context, p *Plan, sink Sink) error {
 	if err == nil {
 		err = r.all(ctx, p)
 	}
-	if err != nil || p.Run == nil {
+	if r.debug != nil && r.debug.first != nil {
+		p.Failed = r.debug.first
+		p.Failed.close = append([]func(){p.Close}, p.Failed.close...)
+	} else if err != nil || p.Run == nil {
 		p.Close()
 	}
 	if err == nil {
@@ -54,6 +60,7 @@ type run struct {
 	*Engine
 	sink  Sink
 	began time.Time
+	debug *debugging // nil: failed steps are tidied up
 	mu    sync.Mutex // of sink
 }
 
@@ -226,9 +233,27 @@ func (r *run) event(s *Step, ev Event) {
 // A stepRun is a step being carried out.
 type stepRun struct {
 	*run
-	step  *Step
-	start time.Time
-	log   *os.File
+	step    *Step
+	start   time.Time
+	log     *os.File
+	closers []func() // run at the end, the last one first
+}
+
+// later has something done at the end of the step, or of the shell that it is
+// kept for.
+func (s *stepRun) later(f func()) { s.closers = append(s.closers, f) }
+
+func (s *stepRun) close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+}
+
+// keep hands a step that failed over to a shell, if one is wanted.
+func (s *stepRun) keep(spec *sandbox.Spec, err error) {
+	if s.debug.keep(s.Engine, s.step.Name, spec, err, s.closers) {
+		s.closers = nil
+	}
 }
 
 func (r *run) stepRun(s *Step) *stepRun { return &stepRun{run: r, step: s, start: time.Now()} }
@@ -313,7 +338,8 @@ func (s *stepRun) execute(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	s.later(lock.Unlock)
+	defer s.close()
 	s.start = time.Now()
 	if s.doneByAnother() {
 		s.cached()
@@ -414,8 +440,9 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
+	s.later(r.close)
 	if _, err := e.Execute(ctx, r.spec, s.streams()); err != nil {
+		s.keep(r.spec, err)
 		return nil, jobFailure(c, err)
 	}
 	if err := r.commit(); err != nil {

@@ -24,7 +24,7 @@ func (inv *invocation) buildCommand() *cobra.Command {
 			if len(args) == 0 {
 				return usage(c, "no target given")
 			}
-			if done, err := inv.recall(args); done {
+			if done, err := inv.recall(c.Context(), args); done {
 				return err
 			}
 			began := time.Now()
@@ -89,19 +89,37 @@ func (inv *invocation) carryOut(ctx context.Context, e *engine.Engine, plan *eng
 	if err := e.Lock.Save(); err != nil {
 		return err
 	}
-	return inv.show(func(sink engine.Sink) error {
+	err := inv.show(ctx, func(sink engine.Sink) error {
 		defer e.Jobserver.Close()
 		return e.Run(ctx, plan, sink)
 	})
+	if plan.Failed != nil {
+		err = errors.Join(err, debugShell(ctx, plan.Failed))
+	}
+	return err
+}
+
+// debugShell lets the user look around in a step that failed.
+func debugShell(ctx context.Context, shell *engine.DebugShell) error {
+	defer shell.Close()
+	fmt.Fprintf(os.Stderr, "\nA shell in the sandbox of %s, as it was when it failed. Leave it with exit.\n", shell.Step)
+	ctx, signals, stop := handedOn(ctx)
+	defer stop()
+	streams, env := onTerminal()
+	streams.Signals = signals
+	return shell.Run(ctx, streams, env)
 }
 
 // show has something done that tells events, and shows them. A failure has been
 // told when it returns.
-func (inv *invocation) show(do func(engine.Sink) error) error {
+func (inv *invocation) show(ctx context.Context, do func(engine.Sink) error) error {
 	display := ui.New(ui.Options{Out: os.Stderr, Mode: inv.progressMode(), Color: inv.color(), Verbosity: inv.verbose - inv.quiet, GitHub: os.Getenv("GITHUB_ACTIONS") == "true"})
+	inv.display.Store(display)
+	defer inv.closeDisplay()
+	defer context.AfterFunc(ctx, display.Interrupt)()
 	sink := engine.Sink(display.Event)
 	if inv.events != "" {
-		events, closer, err := inv.eventSink()
+		events, closer, err := inv.eventSink(display.Event)
 		if err != nil {
 			return err
 		}
@@ -110,7 +128,7 @@ func (inv *invocation) show(do func(engine.Sink) error) error {
 		sink = func(ev engine.Event) { events(ev); shown(ev) }
 	}
 	err := do(sink)
-	display.Close()
+	inv.closeDisplay()
 	switch {
 	case err == nil:
 		return nil
@@ -127,15 +145,23 @@ func (inv *invocation) progressMode() string {
 	return inv.progress
 }
 
-func (inv *invocation) eventSink() (engine.Sink, io.Closer, error) {
+// closeDisplay gives the terminal back, if a display has it.
+func (inv *invocation) closeDisplay() {
+	if d := inv.display.Swap(nil); d != nil {
+		d.Close()
+	}
+}
+
+// eventSink is where --events goes; that it fails is told to report.
+func (inv *invocation) eventSink(report engine.Sink) (engine.Sink, io.Closer, error) {
 	if inv.events == "-" {
-		return ui.JSON(os.Stdout), io.NopCloser(nil), nil
+		return ui.JSON(os.Stdout, report), io.NopCloser(nil), nil
 	}
 	f, err := os.Create(inv.events)
 	if err != nil {
 		return nil, nil, fmt.Errorf("write events: %w", err)
 	}
-	return ui.JSON(f), f, nil
+	return ui.JSON(f, report), f, nil
 }
 
 // printPlan says what would be done, and why.

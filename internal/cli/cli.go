@@ -74,7 +74,7 @@ func run(r *root, args []string) int {
 	r.SetOut(os.Stdout)
 	r.SetErr(os.Stderr)
 	r.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{err, c} })
-	ctx, stop := interruptible()
+	ctx, stop := interruptible(r.closeDisplay)
 	defer stop()
 	err := r.ExecuteContext(ctx)
 	return r.finish(err)
@@ -83,8 +83,8 @@ func run(r *root, args []string) int {
 var errInterrupted = errors.New("interrupted")
 
 // interruptible is a context that the first interrupt ends. A second one ends
-// the program: whatever still runs in sandboxes ends with it.
-func interruptible() (context.Context, func()) {
+// the program, after last: whatever still runs in sandboxes ends with it.
+func interruptible(last func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -94,6 +94,7 @@ func interruptible() (context.Context, func()) {
 		}
 		cancel(errInterrupted)
 		if _, ok := <-signals; ok {
+			last()
 			os.Exit(statusInterrupted)
 		}
 	}()
@@ -161,6 +162,11 @@ func (inv *invocation) tell(w io.Writer, err error) {
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "see %s --help\n", usage.command.CommandPath())
 	}
+}
+
+// warn tells what is no failure.
+func (inv *invocation) warn(message string) {
+	rapt.Diagnostics{{Severity: rapt.Warning, Message: message}}.Print(os.Stderr, inv.color())
 }
 
 func (inv *invocation) color() bool { return ui.ColorWanted(inv.colorFlag, os.Stderr, os.Getenv) }

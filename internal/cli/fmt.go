@@ -12,25 +12,26 @@ import (
 )
 
 func (inv *invocation) fmtCommand() *cobra.Command {
-	var write bool
+	var write, diff bool
 	c := &cobra.Command{
-		Use: "fmt [-w] FILE…", Short: "Print the canonical form of .rapt and .rinc files",
+		Use: "fmt [-w] [-d] FILE…", Short: "Print the canonical form of .rapt and .rinc files",
 		RunE: func(c *cobra.Command, files []string) error {
 			if len(files) == 0 {
 				return usage(c, "no file given")
 			}
 			var errs *multierror.Error
 			for _, file := range files {
-				errs = multierror.Append(errs, format(file, write))
+				errs = multierror.Append(errs, format(file, write, diff))
 			}
 			return joinDiagnostics(errs.ErrorOrNil())
 		},
 	}
 	c.Flags().BoolVarP(&write, "write", "w", false, "write the result to the file")
+	c.Flags().BoolVarP(&diff, "diff", "d", false, "show what would change, as a diff")
 	return c
 }
 
-func format(file string, write bool) error {
+func format(file string, write, diff bool) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -40,6 +41,9 @@ func format(file string, write bool) error {
 		return err
 	}
 	same := bytes.Equal(text, formatted)
+	if diff && !same {
+		os.Stdout.Write(rapt.Diff(file, text, formatted))
+	}
 	switch {
 	case write && !same:
 		info, err := os.Stat(file)
@@ -47,7 +51,7 @@ func format(file string, write bool) error {
 			return err
 		}
 		return renameio.WriteFile(file, formatted, info.Mode().Perm(), renameio.IgnoreUmask())
-	case !write:
+	case !write && !diff:
 		_, err := os.Stdout.Write(formatted)
 		return err
 	}

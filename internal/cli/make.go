@@ -28,6 +28,8 @@ type makeOptions struct {
 	update    bool
 	offline   bool
 	set       []string
+	watch     bool
+	debug     bool
 }
 
 func (inv *invocation) makeCommand() *cobra.Command {
@@ -51,6 +53,8 @@ NAME is a job or a group; %NAME is the group where a job has the same name, and
 	f.BoolVar(&o.locked, "locked", false, "fail if Raptor.lock would have to change")
 	f.BoolVar(&o.update, "update", false, "look up anew what Raptor.lock pins")
 	f.BoolVar(&o.offline, "offline", false, "use no network to find or fetch base images and links")
+	f.BoolVar(&o.watch, "watch", false, "make it again whenever a file that it depends on changes")
+	f.BoolVar(&o.debug, "debug-shell", false, "when a step fails, open a shell in its sandbox")
 	f.StringArrayVar(&o.set, "set", nil, "give a job another value for this call: `run.NAME.KEY=VALUE`; may be repeated")
 	return c
 }
@@ -63,13 +67,24 @@ func (inv *invocation) makeJobs(c *cobra.Command, names []string) error {
 	if o.locked && o.update {
 		return usage(c, "--locked and --update exclude each other")
 	}
+	if o.debug && !isTerminal() {
+		return usage(c, "--debug-shell needs a terminal")
+	}
 	if o.directory != "" {
 		if err := os.Chdir(o.directory); err != nil {
 			return usage(c, "%v", err)
 		}
 	}
+	if o.watch {
+		return inv.watch(c, names)
+	}
+	return inv.makeOnce(c, names)
+}
+
+func (inv *invocation) makeOnce(c *cobra.Command, names []string) error {
+	o := &inv.make
 	if !o.list {
-		if done, err := inv.recall(names); done {
+		if done, err := inv.recall(c.Context(), names); done {
 			return err
 		}
 	}

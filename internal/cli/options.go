@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"raptor-make/engine"
+	"raptor-make/internal/ui"
 )
 
 // An invocation is one call of a program: what its options say.
@@ -23,6 +27,9 @@ type invocation struct {
 
 	make makeOptions
 	run  runOptions
+
+	display atomic.Pointer[ui.Display] // that has the terminal just now
+	watched *engine.Watch              // what the engine that was made last has read
 }
 
 // common adds the options that all commands have.

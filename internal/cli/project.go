@@ -73,6 +73,7 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 		}
 	}
 	watch := &engine.Watch{}
+	inv.watched = watch
 	lock, err := recipes.LoadLock(lockFile(p, s))
 	if err != nil {
 		return nil, err
@@ -98,8 +99,14 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 		Digests: digests, Watch: watch,
 		Images:  client,
 		Epoch:   epoch(p),
-		Workers: inv.workers(p), KeepGoing: inv.make.keepGoing, Always: inv.make.always, Update: inv.make.update,
+		Workers: inv.workers(p), KeepGoing: inv.make.keepGoing, Debug: inv.make.debug, Always: inv.make.always, Update: inv.make.update,
 		Proxies: proxies(), Platform: platform(p),
+	}
+	client.Log = e.ImageLog
+	client.Warn = func(r *images.Ref, message string) {
+		if !e.WarnImage(r, message) {
+			inv.warn(fmt.Sprintf("%s: %s", r.URL, message))
+		}
 	}
 	if inv.make.jobs == 0 && !look {
 		if e.Jobserver, err = engine.OpenJobserver(os.Getenv("MAKEFLAGS")); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -44,7 +45,7 @@ func (inv *invocation) recollectionFile(names []string) string {
 
 // recall tells that there is nothing to do, if that is known without making a
 // plan.
-func (inv *invocation) recall(names []string) (done bool, err error) {
+func (inv *invocation) recall(ctx context.Context, names []string) (done bool, err error) {
 	file := inv.recollectionFile(names)
 	if file == "" {
 		return false, nil
@@ -53,7 +54,7 @@ func (inv *invocation) recall(names []string) (done bool, err error) {
 	if r == nil || !r.Holds() {
 		return false, nil
 	}
-	return true, inv.show(func(sink engine.Sink) error {
+	return true, inv.show(ctx, func(sink engine.Sink) error {
 		start := time.Now()
 		sink(engine.Event{Kind: engine.PlanMade, Time: start, Total: len(r.Events)})
 		for _, ev := range r.Events {

@@ -139,11 +139,8 @@ func addMount(j *recipes.Job, name, source string) {
 func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, p *engine.Plan) error {
 	streams := sandbox.Streams{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, PassFiles: true}
 	var env []string
-	if term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
-		streams = sandbox.Streams{Terminal: os.Stdin}
-		if t := os.Getenv("TERM"); t != "" {
-			env = append(env, "TERM="+t)
-		}
+	if isTerminal() {
+		streams, env = onTerminal()
 	}
 	ctx, signals, stop := handedOn(ctx)
 	defer stop()
@@ -164,6 +161,19 @@ func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, p *en
 		return status(statusNoExec)
 	}
 	return err
+}
+
+// isTerminal tells whether somebody is there to talk to.
+func isTerminal() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+}
+
+// onTerminal are the streams and variables of a program on the user's terminal.
+func onTerminal() (streams sandbox.Streams, env []string) {
+	if t := os.Getenv("TERM"); t != "" {
+		env = append(env, "TERM="+t)
+	}
+	return sandbox.Streams{Terminal: os.Stdin}, env
 }
 
 // handedOn is for the time that a container runs: interrupts are its own. The
