@@ -282,13 +282,15 @@ type token struct {
 	extent
 	text          string // in canonical form
 	spaced        bool   // has a blank before it
+	quoted        bool   // is a word that was in quotes
 	opens, closes bool   // a list or map
 }
 
-// atLineStart is a token where it cannot be taken for a template statement.
+// atLineStart is a token where it cannot be taken for a template statement, nor,
+// if its user has quoted it, for an instruction.
 func (t token) atLineStart() string {
-	if t.text == "$" {
-		return `"$"`
+	if t.text == "$" || t.quoted && slices.Contains(keywords, t.text) {
+		return quoteText(t.text)
 	}
 	return t.text
 }
@@ -320,6 +322,7 @@ func (st *statement) tokens(text string) []token {
 	}
 	for i, w := range st.words {
 		add(w.extent, st.canonicalWord(i, w))
+		tokens[len(tokens)-1].quoted = w.quoted
 	}
 	for _, a := range st.arguments {
 		name := extent{a.start, a.start + len(a.name)}

@@ -2,6 +2,7 @@ package rapt
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,8 +64,9 @@ func (l *Loader) templateError(t *template, vars map[string]value.Value, err err
 // culprit is the piece of a template that fails, if hiding it leaves a template
 // to look at: one that prints a value, or sets a variable to it.
 func (l *Loader) culprit(t *template, e *minijinja.Error) int {
-	path, _ := versionOf(e.Name)
-	version := l.versions[e.Name]
+	name := l.realName(e)
+	path, _ := versionOf(name)
+	version := l.versions[name]
 	if path != t.source.path || version == nil || e.Span == nil || e.Kind == minijinja.ErrOutOfFuel {
 		return -1
 	}
@@ -89,14 +91,39 @@ func framed(ds []*Diagnostic, frames []Frame) []*Diagnostic {
 
 // errorPlace is the place that the engine's error names, and the code there.
 func (l *Loader) errorPlace(e *minijinja.Error) (place, string) {
-	path, _ := versionOf(e.Name)
-	t, version := l.templates[path], l.versions[e.Name]
+	name := l.realName(e)
+	path, _ := versionOf(name)
+	t, version := l.templates[path], l.versions[name]
 	if t == nil || e.Span == nil || version == nil {
 		return place{}, ""
 	}
 	at := version.origin(extent{int(e.Span.StartOffset), int(e.Span.EndOffset)})
 	at = t.chainAt(t.codeAt(at))
 	return place{source: t.source, span: t.source.span(at)}, t.source.text[at.start:at.end]
+}
+
+// realName is the engine's name of the template that an error is in. Where one
+// extends another, the engine takes the one for the other; of names that are
+// not defined we know what stands at the place.
+func (l *Loader) realName(e *minijinja.Error) string {
+	var name *undefinedName
+	if e.Span == nil || !errors.As(e.Cause, &name) || name.call {
+		return e.Name
+	}
+	call := needCall(name.name)
+	stands := func(w *woven) bool {
+		return w != nil && int(e.Span.StartOffset) < len(w.text) && strings.HasPrefix(w.text[e.Span.StartOffset:], call)
+	}
+	if stands(l.versions[e.Name]) {
+		return e.Name
+	}
+	_, mode := versionOf(e.Name)
+	for _, other := range slices.Sorted(maps.Keys(l.versions)) {
+		if _, m := versionOf(other); m == mode && stands(l.versions[other]) {
+			return other
+		}
+	}
+	return e.Name
 }
 
 // codeAt narrows a place that the engine names to the code in one tag: it names

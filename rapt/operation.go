@@ -160,6 +160,10 @@ func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
 		x.refuse(r, w.extent, why)
 		return source, false
 	}
+	if mode := info.Mode().Type(); mode&^(fs.ModeDir|fs.ModeSymlink) != 0 {
+		x.fail(r, w.extent, quoteForMessage(w.text)+" is neither a file nor a directory nor a link", "")
+		return source, false
+	}
 	if info.IsDir() {
 		source.Ignore = x.ignore(r, source.Path)
 		if source.Ignore != nil && allIgnored(source.Path, source.Ignore) {

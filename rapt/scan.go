@@ -2,6 +2,7 @@ package rapt
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -135,11 +136,22 @@ func (s *scanner) continuation() bool {
 			s.restOfLine()
 			s.pos = min(s.pos+1, len(s.text))
 		default:
+			s.continued()
 			s.pos = line
 			return true
 		}
 	}
 	return true
+}
+
+// continued warns of a line that looks like an instruction of its own, and is
+// none because of a backslash above it.
+func (s *scanner) continued() {
+	from := s.pos
+	s.bare()
+	if w := s.text[from:s.pos]; slices.Contains(keywords, w) {
+		s.warn(extent{from, s.pos}, "quote it if that is meant", "%s is a word of the instruction above, which a backslash continues", w)
+	}
 }
 
 // word = ( bare | string ) { bare | string } ;

@@ -302,6 +302,9 @@ func (w *weaver) hide(p piece) {
 	w.put("{%"+target+"= \""+hiddenText+"\" "+strings.Repeat("\n", strings.Count(code, "\n"))+end, p.extent)
 }
 
+// needCall is what stands for a name whose value is asked for.
+func needCall(name string) string { return needFunction + `("` + name + `")` }
+
 // tag writes a tag, with what it needs to have a value.
 func (w *weaver) tag(p piece) {
 	at := p.start
@@ -311,7 +314,7 @@ func (w *weaver) tag(p piece) {
 	}
 	for _, name := range valueNames(w.source.text, p) {
 		w.keep(extent{at, name.start})
-		w.put(needFunction+`("`+name.text(w.source.text)+`")`, name.extent)
+		w.put(needCall(name.text(w.source.text)), name.extent)
 		at = name.end
 	}
 	if !p.line {
