@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -476,4 +477,51 @@ func TestNonUTF8Names(t *testing.T) {
 	b := newBox(t, lower(t))
 	b.runs(t, &Write{Dest: "/a\xff\n\\b", Data: []byte("x"), Mode: 0o644}, sh("cat /a*; rm /a*; echo y >$(printf '/c\\377')"))
 	b.leaves(t, "f c\xff y\n")
+}
+
+// TestRaptorDies kills a raptor that runs a sandbox, and all of that must end.
+func TestRaptorDies(t *testing.T) {
+	if dir := os.Getenv("RAPTOR_TEST_DIES"); dir != "" {
+		spec := &Spec{Layers: []string{dir + "/lower"}, Upper: dir + "/upper", Work: dir + "/work", Actions: []Action{sh("echo started; exec sleep 98765")}}
+		Run(context.Background(), spec, Streams{Stdout: os.Stdout})
+		return
+	}
+	base, dir := lower(t), t.TempDir()
+	os.Rename(base, dir+"/lower")
+	os.Mkdir(dir+"/upper", 0o755)
+	os.Mkdir(dir+"/work", 0o755)
+	cmd := exec.Command(os.Args[0], "-test.run=TestRaptorDies")
+	cmd.Env = append(os.Environ(), "RAPTOR_TEST_DIES="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8)
+	if _, err := io.ReadFull(out, buf); string(buf) != "started\n" {
+		t.Fatalf("%q, %v", buf, err)
+	}
+	if !running("98765") {
+		t.Fatal("the program is not seen, so its end would not be either")
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for begun := time.Now(); running("98765"); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 2*time.Second {
+			t.Fatal("the program still runs")
+		}
+	}
+}
+
+// running tells whether some process has a word on its command line.
+func running(word string) bool {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		if text, _ := os.ReadFile(f); bytes.Contains(text, []byte("\x00"+word+"\x00")) {
+			return true
+		}
+	}
+	return false
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 
@@ -261,64 +260,41 @@ func (s *session) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
 	}
-	type outcome struct {
-		result *Result
-		err    error
+	err = s.start(agent)
+	for _, f := range s.agents {
+		f.Close()
 	}
-	done := make(chan outcome, 1)
-	started := make(chan error, 1)
-	go func() {
-		// The kernel sends the parent death signal when the creating thread
-		// ends, so that thread stays ours until the agent is gone.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := s.start(agent)
-		for _, f := range s.agents {
-			f.Close()
-		}
-		started <- err
-		if err != nil {
-			return
-		}
-		result, err := s.follow()
-		state, werr := s.process.Wait()
-		if err == nil && result == nil {
-			err = &SetupError{Stage: agentLost, Err: ended(state, werr)}
-		}
-		err = s.blame(err)
-		done <- outcome{result, err}
-	}()
-	if err := <-started; err != nil {
+	if err != nil {
 		return Result{}, err
 	}
+	stopKilling := context.AfterFunc(ctx, func() { s.process.Kill() }) // process 1: all others go with it
+	defer stopKilling()
 	detach := s.attach()
 	stopSignals := s.forward()
 	defer stopSignals()
-	select {
-	case o := <-done:
-		s.drain(ctx)
-		detach(true)
-		switch {
-		case ctx.Err() != nil:
-			return Result{}, context.Cause(ctx)
-		case o.err != nil:
-			return Result{}, o.err
-		}
-		return *o.result, nil
-	case <-ctx.Done():
-		s.process.Kill() // process 1: all others go with it
-		<-done
-		s.drain(ctx)
-		detach(false)
-		return Result{}, context.Cause(ctx)
+	result, err := s.follow()
+	state, werr := s.process.Wait()
+	if err == nil && result == nil {
+		err = &SetupError{Stage: agentLost, Err: ended(state, werr)}
 	}
+	err = s.blame(err)
+	s.drain(ctx)
+	detach(ctx.Err() == nil)
+	switch {
+	case ctx.Err() != nil:
+		return Result{}, context.Cause(ctx)
+	case err != nil:
+		return Result{}, err
+	}
+	return *result, nil
 }
 
-// start starts the agent in new namespaces.
+// start starts the agent in new namespaces. It needs no parent death signal,
+// which follows a thread, not a process: the control socket tells it when we
+// are gone.
 func (s *session) start(agent *os.File) (err error) {
 	attr := &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true,
 	}
 	if s.spec.Network == NoNetwork {

@@ -1,3 +1,8 @@
+// The runtime need not look for the limits of our control group at each start:
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command agent is what runs as process 1 of a sandbox. It is told the whole
 // sandbox at once (see package wire), makes it, carries out the actions in
 // order, seals the layer, and reports each of these as an event.
@@ -111,7 +116,6 @@ func ignoreSignals() {
 }
 
 // listen hears what raptor says, and ends the sandbox when raptor ends.
-// (The parent death signal comes too late if raptor ends before it is set.)
 func (a *agent) listen() {
 	said := make([]byte, 1)
 	for {
