@@ -1,0 +1,15 @@
+package main
+
+import (
+	"testing"
+
+	"raptor-make/internal/boottest"
+)
+
+// bootISO boots an image made by somebody else's builder.
+func bootISO(t *testing.T, file string) {
+	t.Helper()
+	s := boottest.Machine{Image: file, CD: true}.Boot(t)
+	s.Login("root", "raptor")
+	s.PowerOff()
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const rebuildProject = `
+-- base.rapt --
+FROM tar://busybox.tar
+RUN sh -c "echo base >/base"
+-- app.rapt --
+FROM base
+$ set data = load_yaml("data.yaml")
+COPY conf /etc/app.conf
+COPY tree /tree
+RENDER page.txt /page name=data.name
+INCLUDE part word=data.name
+{% include 'snippet.txt' %}
+RUN sh -c "cat /etc/app.conf /page /word /snippet >/sum; ls -lR /tree >>/sum"
+-- part.rinc --
+RUN sh -c "echo {{ word }} >/word"
+-- web@.rapt --
+FROM app
+RUN sh -c "echo {{ instance }} >/instance"
+-- builder.rapt --
+FROM base
+RUN sh -c "echo tools >/tools"
+COPY --chmod=755 pack /pack
+MOUNT --layers input /input
+MOUNT --simple --readonly --optional data /data
+MOUNT --simple --optional cache /cache
+MOUNT --file output /output
+ENTRYPOINT /pack
+-- sign.rapt --
+FROM base
+MOUNT --file --readonly input /in
+MOUNT --file output /out
+CMD sh -c "wc -c </in >/out"
+-- pack --
+#!/bin/sh
+set -e
+{ echo "level $LEVEL args $*"; cat /input/raptor.json; [ ! -d /data ] || cat /data/*; find /input -type f ! -name raptor.json | sort | xargs cat; } >/output
+date +%N >/cache/stamp
+-- data.yaml --
+name: hello
+-- conf --
+a = 1
+-- page.txt --
+page of {{ name }}
+-- snippet.txt --
+WRITE "a snippet" /snippet
+-- Raptor.toml --
+[run.pack]
+target = "builder"
+input = ["app", "web@one"]
+output = "pack.out"
+cache = "cache"
+mount.data = "data"
+env.LEVEL = 1
+
+[run.sign]
+target = "sign"
+input = "pack.out"
+output = "sign.out"
+
+[run.other]
+target = "builder"
+input = "base"
+output = "other.out"
+cache = "cache"
+`
+
+// TestRebuildTable is the table of what must run again, and what must not, row
+// by row, with real layers in the real sandbox. What ran is what tells "done"
+// in the events.
+func TestRebuildTable(t *testing.T) {
+	w := project(t, t.TempDir(), rebuildProject)
+	path := func(name string) string { return filepath.Join(w.dir, name) }
+	for name, text := range map[string]string{"tree/a": "a", "tree/sub/b": "b", "data/d": "d"} {
+		os.MkdirAll(filepath.Dir(path(name)), 0o755)
+		write(t, path(name), text)
+	}
+	edit := func(name, old, new string) func() {
+		return func() {
+			text, err := os.ReadFile(path(name))
+			if err != nil || !strings.Contains(string(text), old) {
+				t.Fatalf("%s: no %q in it (%v)", name, old, err)
+			}
+			write(t, path(name), strings.Replace(string(text), old, new, 1))
+		}
+	}
+	above := []string{"app", "web@one", "run pack", "run sign"}
+	rows := []struct {
+		what string
+		do   func()
+		want []string
+	}{
+		{"from nothing", func() {}, []string{"busybox.tar", "base", "app", "web@one", "builder", "sign", "run pack", "run sign", "run other"}},
+		{"nothing", func() {}, nil},
+		{"touch of everything", func() { touchAll(t, w.dir) }, nil},
+		{"COPY of a file", edit("conf", "1", "2"), above},
+		{"editing back: layers are in the store", edit("conf", "2", "1"), []string{"run pack", "run sign"}},
+		{"a file in a copied directory", edit("tree/sub/b", "b", "c"), above},
+		{"a new file in a copied directory", func() { write(t, path("tree/new"), "new") }, above},
+		{"a file gone from a copied directory", func() { os.Remove(path("tree/new")) }, []string{"run pack", "run sign"}},
+		{"RENDER template", edit("page.txt", "page", "Page"), above},
+		{"load_yaml", edit("data.yaml", "hello", "bye"), above},
+		{"{% include %}", edit("snippet.txt", "a snippet", "another"), above},
+		{"INCLUDE", edit("part.rinc", "echo {{ word }}", "echo {{ word }}!"), above},
+		{"argument of INCLUDE", edit("app.rapt", "part word=data.name", `part word="x"`), above},
+		{"permission bits of a COPY source", func() { os.Chmod(path("conf"), 0o600) }, above},
+		{"a comment, blanks and a continued line", edit("base.rapt", "RUN sh -c", "# comment\n\nRUN   sh \\\n  -c"), nil},
+		{"RUN of the parent", edit("base.rapt", "echo base", "echo Base"),
+			[]string{"base", "app", "web@one", "builder", "sign", "run pack", "run sign", "run other"}},
+		{"ENV", edit("app.rapt", "FROM base\n", "FROM base\nENV A=1\n"), above},
+		{"instance", edit("Raptor.toml", "web@one", "web@two"), []string{"web@two", "run pack", "run sign"}},
+		{"MOUNT of a target: its jobs, but not what reads their output, which is the same", edit("builder.rapt", "MOUNT --file", "MOUNT --simple --optional extra /extra\nMOUNT --file"), []string{"run pack", "run other"}},
+		{"CMD of a target", edit("sign.rapt", "wc -c", "wc  -c"), []string{"run sign"}},
+		{"ENTRYPOINT of a target", edit("builder.rapt", "ENTRYPOINT /pack", "ENTRYPOINT sh /pack"), []string{"run pack", "run other"}},
+		{"env of a job", edit("Raptor.toml", "LEVEL = 1", "LEVEL = 20"), []string{"run pack", "run sign"}},
+		{"args of a job", edit("Raptor.toml", "env.LEVEL", "args = [\"x\"]\nenv.LEVEL"), []string{"run pack", "run sign"}},
+		{"order of inputs", edit("Raptor.toml", `"app", "web@two"`, `"web@two", "app"`), []string{"run pack", "run sign"}},
+		{"output deleted", func() { os.Remove(path("other.out")) }, []string{"run other"}},
+		{"output truncated", func() { os.Truncate(path("pack.out"), 3) }, []string{"run pack"}},
+		{"output edited", func() { write(t, path("sign.out"), "x") }, []string{"run sign"}},
+		{"output replaced by another", func() { os.Rename(path("other.out"), path("sign.out")); write(t, path("other.out"), "y") }, []string{"run sign", "run other"}},
+		{"content of a path input", func() { write(t, path("data/d"), "dd") }, []string{"run pack", "run sign"}},
+		{"cache", func() { os.RemoveAll(path("cache")) }, nil},
+		{"the project moved", func() {
+			moved := t.TempDir()
+			os.Remove(moved)
+			if err := os.Rename(w.dir, moved); err != nil {
+				t.Fatal(err)
+			}
+			w.dir = moved
+		}, nil},
+	}
+	for _, row := range rows {
+		row.do()
+		if got := w.ran("raptor-make"); !sameSet(got, row.want) {
+			t.Errorf("%s: ran %q, want %q", row.what, got, row.want)
+		}
+	}
+}
+
+// ran runs a command and returns the steps that were carried out.
+func (w terminal) ran(args ...string) []string {
+	w.t.Helper()
+	events := filepath.Join(w.t.TempDir(), "events")
+	w.run(append(args, "-q", "--events", events)...)
+	text, err := os.ReadFile(events)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var steps []string
+	for line := range strings.Lines(string(text)) {
+		var ev struct{ Kind, Step string }
+		if err := json.Unmarshal([]byte(line), &ev); err != nil {
+			w.t.Fatalf("%v in %s", err, line)
+		}
+		if ev.Kind == "done" {
+			steps = append(steps, ev.Step)
+		}
+	}
+	return steps
+}
+
+func sameSet(a, b []string) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}
+
+func touchAll(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			os.Chtimes(filepath.Join(dir, e.Name()), now, now)
+		}
+	}
+}
