@@ -14,7 +14,8 @@
 //	template.go  the engine; functions.go and args.go, what we add to it
 //	place.go     where each part of the rendered text was written
 //	scan.go      words; parse.go and expression.go, statements (grammar.ebnf)
-//	expand.go    what statements mean; operation.go, those that change the layer
+//	expand.go    what statements mean: from.go and container.go; operation.go, those
+//	             that change the layer; argument.go, what they hand on
 //
 // The parser sees rendered text, and diagnostics speak of original text. So a
 // template is rendered twice: once as it is, and once with marks that survive

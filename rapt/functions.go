@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ func (l *Loader) addFunctions(env *minijinja.Environment) {
 	env.AddFunction("require", requireVariable)
 	env.AddFunction("path", l.path)
 	env.AddFunction("header", header)
+	env.AddFunction("lipsum", noFunction("lipsum")) // the engine's has no bounds, and no use here
 	env.AddFunction("Args", newArgs)
 	for _, level := range []string{"trace", "debug", "info", "warning", "error"} {
 		env.AddFunction(level, l.logger(level))
@@ -37,6 +39,12 @@ func (l *Loader) addFunctions(env *minijinja.Environment) {
 // misuse is the error of a function that was called wrongly, or failed.
 func misuse(format string, args ...any) (value.Value, error) {
 	return value.Undefined(), minijinja.NewError(minijinja.ErrInvalidOperation, fmt.Sprintf(format, args...))
+}
+
+func noFunction(name string) minijinja.FunctionFunc {
+	return func(*minijinja.State, []value.Value, map[string]value.Value) (value.Value, error) {
+		return misuse("there is no function %s", name)
+	}
 }
 
 // parameters fits the arguments of a call to the names of the parameters. What
@@ -57,7 +65,7 @@ func parameters(function string, args []value.Value, kwargs map[string]value.Val
 		}
 	}
 	for given := range kwargs {
-		if !contains(names, given) {
+		if !slices.Contains(names, given) {
 			_, err := misuse("%s has no parameter %s; it has %s", function, given, strings.Join(names, ", "))
 			return nil, err
 		}
@@ -70,15 +78,6 @@ func counted(n int) string {
 		return "one value"
 	}
 	return itoa(n) + " values"
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // besideTemplate is the path that a template means by a relative one.
@@ -205,6 +204,9 @@ func needVariable(state *minijinja.State, args []value.Value, _ map[string]value
 func definedVariable(state *minijinja.State, name string, required bool) (value.Value, error) {
 	v := state.Lookup(name)
 	if !v.IsUndefined() || v.IsSilentUndefined() {
+		if tooLarge(v) {
+			return misuse("the variable %s has grown beyond all measure", name)
+		}
 		return v, nil
 	}
 	var known []string
@@ -215,6 +217,25 @@ func definedVariable(state *minijinja.State, name string, required bool) (value.
 	}
 	err := minijinja.NewError(minijinja.ErrUndefinedVar, name).WithCause(&undefinedName{name, known, required})
 	return value.Undefined(), err
+}
+
+// Values that are larger than this end a template, lest it doubles a text or a
+// list until the machine has no more memory.
+const (
+	maxTextLength = 64 << 20
+	maxListLength = 4 << 20
+)
+
+func tooLarge(v value.Value) bool {
+	switch v.Kind() {
+	case value.KindString:
+		s, _ := v.AsString()
+		return len(s) > maxTextLength
+	case value.KindSeq:
+		n, _ := v.Len()
+		return n > maxListLength
+	}
+	return false
 }
 
 // loopRound is what marked templates print at the start of each round of a

@@ -293,6 +293,6 @@ var (
 	knownTests = strings.Fields(`boolean defined divisibleby endingwith eq equalto even false filter float ge gt
 		greaterthan in integer iterable le lessthan lower lt mapping ne none number odd safe sameas sequence
 		startingwith string test true undefined upper`)
-	knownFunctions = strings.Fields(`Args cycler debug dict error header info joiner lipsum load_yaml namespace path
+	knownFunctions = strings.Fields(`Args cycler debug dict error header info joiner load_yaml namespace path
 		range require trace warning`)
 )

@@ -306,13 +306,20 @@ func (l *Loader) swallowed(t *template) []*Diagnostic {
 	return problems
 }
 
-func (l *Loader) execute(t *template, vars map[string]value.Value, mode markMode) (string, error) {
+func (l *Loader) execute(t *template, vars map[string]value.Value, mode markMode) (text string, err error) {
 	l.register(t, mode, l.session.hidden)
 	tmpl, err := l.env.GetTemplate(versionName(t.source.path, mode, l.session.hidden))
 	if err != nil {
 		return "", err
 	}
 	var out limitedBuilder
+	// The engine is not ours, and its input is anybody's: what makes it panic,
+	// such as a width beyond all measure, is a mistake in that input.
+	defer func() {
+		if p := recover(); p != nil {
+			text, err = out.String(), fmt.Errorf("the template engine gives up: %v", p)
+		}
+	}()
 	err = tmpl.RenderToWrite(vars, &out)
 	return out.String(), err
 }
