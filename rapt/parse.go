@@ -20,18 +20,21 @@ type parser struct {
 	optionStore []option
 }
 
-// stored moves what was read to the end of a store, or of a new one.
-func stored[T any](store, read []T) (moved, grown []T) {
+// stored moves what was read to the end of a store, or of a new one of a size.
+func stored[T any](store, read []T, size int) (moved, grown []T) {
 	if len(read) == 0 {
 		return nil, store
 	}
 	if len(read) > cap(store)-len(store) {
-		store = make([]T, 0, max(1024, len(read)))
+		store = make([]T, 0, max(size, len(read)))
 	}
 	start := len(store)
 	store = append(store, read...)
 	return store[start:len(store):len(store)], store
 }
+
+// storeSize is what a text of this length may need, up to a limit.
+func (p *parser) storeSize() int { return min(1024, len(p.text)/4) }
 
 // parse reads all statements of a text. What is not well formed is reported,
 // and left out.
@@ -59,8 +62,8 @@ func (p *parser) statement() {
 		if st, ok := p.instruction(); ok && p.errors == errors {
 			st.end = p.end
 			p.words, p.options = st.words, st.options // grown, maybe
-			st.words, p.wordStore = stored(p.wordStore, st.words)
-			st.options, p.optionStore = stored(p.optionStore, st.options)
+			st.words, p.wordStore = stored(p.wordStore, st.words, p.storeSize())
+			st.options, p.optionStore = stored(p.optionStore, st.options, p.storeSize())
 			p.statements = append(p.statements, st)
 		} else {
 			p.skip()
