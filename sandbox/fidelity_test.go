@@ -525,3 +525,58 @@ func running(word string) bool {
 	}
 	return false
 }
+
+// TestAttributes carries capabilities, lists and attributes of files through
+// COPY, sealing and layers.
+func TestAttributes(t *testing.T) {
+	base, src := lower(t), t.TempDir()
+	file := filepath.Join(src, "f")
+	write(t, file, "f", 0o755)
+	capability := string([]byte{0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) // net_bind_service, permitted
+	list := "\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x02\x00\x05\x00\xe9\x03\x00\x00\x04\x00\x05\x00\xff\xff\xff\xff\x10\x00\x05\x00\xff\xff\xff\xff\x20\x00\x05\x00\xff\xff\xff\xff"
+	attributes := map[string]string{"security.capability": capability, "user.note": "x\x00y", "system.posix_acl_access": list}
+	for name, value := range attributes {
+		if err := unix.Setxattr(file, name, []byte(value), 0); err != nil {
+			t.Skipf("this file system has no %s: %v", name, err)
+		}
+	}
+	b := newBox(t, base)
+	b.runs(t, &Copy{Sources: []CopySource{{Path: src}}, Dest: "/c"}, &Copy{Sources: []CopySource{{Path: file}}, Dest: "/m", Mode: func() *os.FileMode { m := os.FileMode(0o600); return &m }()})
+	above := newBox(t, base, b.Upper)
+	above.runs(t, sh("touch /c/f; chmod 755 /c"))
+	get := func(path, name string) string {
+		buf := make([]byte, 256)
+		n, err := unix.Lgetxattr(path, name, buf)
+		if err != nil {
+			return err.Error()
+		}
+		return string(buf[:n])
+	}
+	for name, value := range attributes {
+		for _, dir := range []string{b.Upper, above.Upper} {
+			if got := get(dir+"/c/f", name); got != value {
+				t.Errorf("%s in %s is %q, want %q", name, dir, got, value)
+			}
+		}
+	}
+	if got := get(b.Upper+"/m", "system.posix_acl_access"); got != unix.ENODATA.Error() {
+		t.Errorf("--chmod leaves an access list: %q", got)
+	}
+}
+
+// TestMuchOutput prints more than any buffer holds, to a reader that only counts.
+func TestMuchOutput(t *testing.T) {
+	const size = 1 << 30
+	b := newBox(t, lower(t))
+	b.Actions = []Action{sh("dd if=/dev/zero bs=1M count=1024 2>/dev/null")}
+	var n counter
+	begun := time.Now()
+	if _, err := Run(context.Background(), &b.Spec, Streams{Stdout: &n}); err != nil || n != size {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	t.Logf("%.0f MB/s", size/1e6/time.Since(begun).Seconds())
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
