@@ -142,11 +142,10 @@ func reason(err error) error {
 	return err
 }
 
-var yamlLine = regexp.MustCompile(`\bline (\d+)(, column \d+)?:? ?`)
-
 func yamlMistake(path string, content []byte, err error) *dataMistake {
 	m := &dataMistake{source: newSource(path, content), message: "this is not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
-	if at := yamlLine.FindStringSubmatch(err.Error()); at != nil {
+	line := regexp.MustCompile(`\bline (\d+)(, column \d+)?:? ?`)
+	if at := line.FindStringSubmatch(err.Error()); at != nil {
 		m.line, _ = strconv.Atoi(at[1])
 		m.message = strings.Replace(m.message, at[0], "", 1)
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // operation makes what the engine carries out of a statement that changes the
@@ -310,10 +311,16 @@ func octal(mode fs.FileMode) string {
 	return strings.Repeat("0", 4-len(text)) + text
 }
 
-// What a shell would act on, and RUN hands to the program.
-var shellWord = regexp.MustCompile(`^([0-9]?>>?(&[0-9-])?.*|<<?<?|\|\|?|&&|&|;|\$\(.*|.*` + "`" + `.*|\$[A-Za-z_][A-Za-z0-9_]*|\$\{.*|[^|;&<>]*;)$`)
+// shellWord matches what a shell would act on, and RUN hands to the program.
+var shellWord = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9]?>>?(&[0-9-])?.*|<<?<?|\|\|?|&&|&|;|\$\(.*|.*` + "`" + `.*|\$[A-Za-z_][A-Za-z0-9_]*|\$\{.*|[^|;&<>]*;)$`)
+})
 
-var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+// isAssignment tells whether a shell would take a word for NAME=value.
+func isAssignment(text string) bool {
+	name, _, found := strings.Cut(text, "=")
+	return found && isName(name)
+}
 
 var builtins = map[string]string{
 	"cd":     "WORKDIR changes the directory",
@@ -336,7 +343,7 @@ func (x *expansion) shellSyntax(r *reading, st *statement) {
 		switch {
 		case i == 0 && builtins[w.text] != "":
 			p.message, p.label = quoteForMessage(w.text)+" is a part of shells, not a program", builtins[w.text]
-		case i == 0 && assignment.MatchString(w.text):
+		case i == 0 && isAssignment(w.text):
 			p.message, p.label = "RUN has no shell, which would take "+quoteForMessage(w.text)+" for a variable", "ENV sets variables"
 		default:
 			p.message = "RUN has no shell: " + quoteForMessage(w.text) + " is handed to the program as it stands"
@@ -349,13 +356,13 @@ func (x *expansion) shellSyntax(r *reading, st *statement) {
 // looksLikeShell tells whether a word of a RUN, if it stands there without
 // quotes, may have been meant for a shell.
 func looksLikeShell(words []word, i int, text string) bool {
-	if i == 0 && (builtins[text] != "" || strings.Contains(text, "=") && assignment.MatchString(text)) {
+	if i == 0 && (builtins[text] != "" || isAssignment(text)) {
 		return true
 	}
 	if i > 0 && isGlob(text) && !takesPattern[words[i-1].text] {
 		return true
 	}
-	if !hasShellSign(text) || !shellWord.MatchString(text) {
+	if !hasShellSign(text) || !shellWord().MatchString(text) {
 		return false
 	}
 	return text != ";" || !hasExec(words) // which ends with it
