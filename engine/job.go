@@ -215,7 +215,7 @@ func (p *planner) allJobs(requested []*recipes.Job) {
 		c := p.job(j)
 		p.jobs[j] = c
 		if c != nil {
-			todo = append(todo, p.before(c)...)
+			todo = append(todo, p.writers.before(c)...)
 		}
 	}
 }
@@ -234,57 +234,22 @@ func (p *planner) jobSteps() {
 		p.plan.Steps = append(p.plan.Steps, c.step)
 	}
 	for _, c := range p.jobs {
-		for _, need := range p.before(c) {
+		for _, need := range p.writers.before(c) {
 			c.step.Needs = append(c.step.Needs, p.jobs[need].step)
 		}
 	}
 }
 
-// before lists the jobs that come before j: those it needs, and those that
-// write one of its inputs.
-func (p *planner) before(j *Container) []*recipes.Job {
-	var list []*recipes.Job
-	for _, other := range p.Project.Jobs {
-		if other == j.Job {
-			continue
-		}
-		needed := slices.ContainsFunc(j.Job.Needs, func(v recipes.Value) bool { return v.Text == other.Name })
-		if needed || p.reads(j, other) {
-			list = append(list, other)
-		}
-	}
-	return list
-}
-
-// reads tells whether an input of j is an output of other, lies below one, or
-// holds one.
-func (e *Engine) reads(j *Container, other *recipes.Job) bool {
-	return slices.ContainsFunc(j.bindings, func(in *binding) bool { return e.writes(other, in) })
-}
-
-// writes tells whether a job writes what in reads.
-func (e *Engine) writes(j *recipes.Job, in *binding) bool {
-	return in.isInput() && slices.ContainsFunc(j.Output, func(written recipes.Value) bool {
-		out, err := e.path(written.Text)
-		return err == nil && (below(in.path, out) || below(out, in.path))
-	})
-}
-
-// below tells whether path is dir or in it.
-func below(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}
-
 // decideJob says whether a job has something to do. Undecided are the jobs
 // that may still run: where one of them writes what this job reads, and all
 // else is as it was, the job stays open, for the output may turn out the same.
-func (e *Engine) decideJob(s *Step, undecided map[*recipes.Job]bool) {
+func (e *Engine) decideJob(s *Step, w *writers, undecided map[*recipes.Job]bool) {
 	s.State, s.Reasons = ToDo, nil
 	record, err := e.Store.Job(s.Job.Job.Name)
 	if err != nil {
 		s.Reasons = []string{err.Error()}
 	}
-	open := e.openInputs(s.Job, undecided)
+	open := openInputs(s.Job, w, undecided)
 	if err := e.jobKey(s.Job, record, open); err != nil {
 		s.Reasons = []string{err.Error()}
 		return
@@ -318,11 +283,17 @@ func (e *Engine) decideJob(s *Step, undecided map[*recipes.Job]bool) {
 
 // openInputs are the inputs of a job whose content is not known yet, by the
 // jobs that write them.
-func (e *Engine) openInputs(c *Container, undecided map[*recipes.Job]bool) map[*binding]string {
+func openInputs(c *Container, w *writers, undecided map[*recipes.Job]bool) map[*binding]string {
 	open := map[*binding]string{}
+	if len(undecided) == 0 {
+		return open
+	}
 	for _, b := range c.bindings {
-		for other := range undecided {
-			if e.writes(other, b) {
+		if !b.isInput() {
+			continue
+		}
+		for _, other := range w.of(b.path) {
+			if undecided[other] {
 				open[b] = other.Name
 			}
 		}

@@ -67,6 +67,8 @@ type planner struct {
 	built  []*Layer          // layers of programs, each after the one below
 	jobs   map[*recipes.Job]*Container
 	lasts  map[string]*store.Layer
+
+	writers *writers
 }
 
 func (p *planner) failed() error {
@@ -97,6 +99,7 @@ func (p *planner) note(err error) {
 
 // load loads the programs of all targets and binds the mounts of jobs.
 func (p *planner) load(req Request) {
+	p.writers = p.Engine.writers()
 	for _, name := range req.Layers {
 		if l := p.target(name); l != nil {
 			p.plan.Targets = append(p.plan.Targets, l)
@@ -340,7 +343,7 @@ func (p *planner) decide(whole bool) {
 			p.decideLayer(s)
 			continue
 		}
-		p.decideJob(s, undecided)
+		p.decideJob(s, p.writers, undecided)
 		undecided[s.Job.Job] = s.State != Current
 		if s.State == Current {
 			delete(undecided, s.Job.Job)

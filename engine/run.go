@@ -271,7 +271,7 @@ func (s *stepRun) nothingToDo() bool {
 	case s.step.State == ToDo:
 		return false
 	case s.step.State == Pending && s.step.Job != nil:
-		s.decideJob(s.step, nil)
+		s.decideJob(s.step, nil, nil)
 	case s.step.State == Pending:
 		if !s.needed() {
 			return true // without a word: nobody asked for it
@@ -290,7 +290,7 @@ func (s *stepRun) nothingToDo() bool {
 func (s *stepRun) needed() bool {
 	for _, job := range s.step.waitsFor {
 		if job.State == Pending {
-			s.decideJob(job, nil)
+			s.decideJob(job, nil, nil)
 		}
 		if job.State == ToDo {
 			return true
@@ -373,7 +373,7 @@ func (s *stepRun) doneByAnother() bool {
 		_, err := s.Store.Layer(l.Dir, string(l.Key))
 		return err == nil
 	}
-	s.decideJob(s.step, nil)
+	s.decideJob(s.step, nil, nil)
 	return s.step.State == Current
 }
 

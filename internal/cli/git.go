@@ -21,7 +21,7 @@ var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 // commit is fetched once, and kept in the cache:
 //
 //	git/COMMIT/   its files, without the repository
-func (l *linker) git(link *recipes.Link) (string, error) {
+func (l *linker) git(p *recipes.Project, link *recipes.Link) (string, error) {
 	url, rev := link.Git.URL.Text, link.Git.Rev.Text
 	commit, pinned := l.lock.Lookup(recipes.PinGit, url, rev)
 	if l.inv.make.update {
@@ -46,7 +46,11 @@ func (l *linker) git(link *recipes.Link) (string, error) {
 	if pinned {
 		want = commit
 	}
-	commit, err := l.fetch(url, want)
+	from := url
+	if !strings.Contains(url, ":") { // a path, neither a URL nor host:path
+		from = p.Abs(url)
+	}
+	commit, err := l.fetch(from, want)
 	if err != nil {
 		return "", err
 	}

@@ -232,7 +232,7 @@ func (l *linker) project(p *recipes.Project) (*rapt.Package, error) {
 // link is the package that a link of a project file leads to.
 func (l *linker) link(p *recipes.Project, link *recipes.Link) (*rapt.Package, error) {
 	if link.Git != nil {
-		dir, err := l.git(link)
+		dir, err := l.git(p, link)
 		if err != nil {
 			return nil, rapt.Diagnostics{p.Diagnose(link.Git.URL.Span, err.Error(), "")}
 		}
