@@ -65,11 +65,12 @@ func (x *expansion) lookup(r *reading, path []word) (value.Value, bool) {
 		return v, false
 	}
 	for i, part := range path[1:] {
-		v = v.GetAttr(part.text)
-		if v.IsUndefined() {
-			x.fail(r, part.extent, quoteForMessage(joinWords(path[:i+1]))+" has no "+quoteForMessage(part.text), "")
-			return v, false
+		inner := v.GetAttr(part.text)
+		if inner.IsUndefined() {
+			x.fail(r, part.extent, quoteForMessage(joinWords(path[:i+1]))+" has no "+quoteForMessage(part.text), didYouMean(part.text, keysOf(v)))
+			return inner, false
 		}
+		v = inner
 	}
 	if !hasExpression(v) {
 		x.fail(r, extent{path[0].start, path[len(path)-1].end}, quoteForMessage(joinWords(path))+" cannot be handed on: it is neither text, number, list nor map", "")

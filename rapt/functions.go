@@ -31,7 +31,7 @@ func (l *Loader) addFunctions(env *minijinja.Environment) {
 	}
 	env.AddFilter("sh", quoteFilter)
 	env.AddFilter("escape_sh", quoteFilter)
-	env.AddFunction(needFunction, needVariable)
+	env.AddFunction(needFunction, l.needVariable)
 	env.AddFunction(loopFunction, l.loopRound)
 	env.AddFunction(lastFunction, l.rememberState)
 }
@@ -195,9 +195,11 @@ func requireVariable(state *minijinja.State, args []value.Value, kwargs map[stri
 }
 
 // needVariable is what woven templates call for each name.
-func needVariable(state *minijinja.State, args []value.Value, _ map[string]value.Value) (value.Value, error) {
+func (l *Loader) needVariable(state *minijinja.State, args []value.Value, _ map[string]value.Value) (value.Value, error) {
 	name, _ := args[0].AsString()
-	return definedVariable(state, name, false)
+	v, err := definedVariable(state, name, false)
+	l.session.neededName, l.session.needed = name, v
+	return v, err
 }
 
 func definedVariable(state *minijinja.State, name string, required bool) (value.Value, error) {

@@ -129,22 +129,22 @@ func (l *Loader) realName(e *minijinja.Error) string {
 // codeAt narrows a place that the engine names to the code in one tag: it names
 // all of an if or for with what is inside.
 func (t *template) codeAt(e extent) extent {
+	text := t.source.text
 	for _, p := range t.pieces {
 		if e.start < p.start || e.start >= p.end || p.kind != printed && p.kind != tag {
 			continue
 		}
 		e.start = max(e.start, p.inner.start)
-		e.end = min(e.end, p.inner.end)
-		if p.kind == tag && e.start <= p.inner.start+blanksBefore(t.source.text[p.inner.start:p.inner.end]) {
-			e.start = p.inner.start + blanksBefore(t.source.text[p.inner.start:p.inner.end])
+		e.end = max(min(e.end, p.inner.end), e.start)
+		inner := text[e.start:e.end]
+		e.start += len(inner) - len(strings.TrimLeft(inner, " \t\n"))
+		e.end = max(e.end-len(inner)+len(strings.TrimRight(inner, " \t\n")), e.start)
+		if p.kind == tag && (p.name == "if" || p.name == "elif" || p.name == "for") {
+			f := nameFinder{text, codeTokens(text, p.inner)}
+			if first := f.firstValue(p); first < len(f.tokens) && e.start < f.tokens[first].start {
+				e.start = f.tokens[first].start // the values, without the keyword
+			}
 		}
-		for e.start < e.end && strings.IndexByte(" \t\n", t.source.text[e.start]) >= 0 {
-			e.start++
-		}
-		for e.end > e.start && strings.IndexByte(" \t\n", t.source.text[e.end-1]) >= 0 {
-			e.end--
-		}
-		e.end = max(e.end, e.start)
 		return e
 	}
 	return e
@@ -187,7 +187,8 @@ func (l *Loader) engineMistake(e *minijinja.Error, at place, code string) []*Dia
 	message, label := engineMessage(e.Message), ""
 	switch e.Kind {
 	case minijinja.ErrUndefinedVar:
-		message = undefinedCode(code) + " is not defined"
+		code = undefinedCode(code)
+		message, label = code+" is not defined", l.nearAttribute(code)
 	case minijinja.ErrUnknownFilter:
 		message, label = "unknown filter "+quoteForMessage(e.Message), didYouMean(e.Message, knownFilters)
 	case minijinja.ErrUnknownTest:
@@ -211,6 +212,25 @@ func engineMessage(message string) string {
 	return strings.ReplaceAll(message, needFunction, "")
 }
 
+// nearAttribute suggests an attribute that there is, for code such as "a.b.c".
+func (l *Loader) nearAttribute(code string) string {
+	path := strings.Split(code, ".")
+	v := l.session.needed
+	if len(path) < 2 || path[0] != l.session.neededName {
+		return ""
+	}
+	for _, name := range path[1 : len(path)-1] {
+		v = v.GetAttr(name)
+	}
+	return didYouMean(path[len(path)-1], keysOf(v))
+}
+
+// keysOf are the keys of a map, none of another value.
+func keysOf(v value.Value) []string {
+	m, _ := v.AsMap()
+	return slices.Collect(maps.Keys(m))
+}
+
 func undefinedMistake(u *undefinedName, at place) *Diagnostic {
 	label := didYouMean(u.name, u.known)
 	message := "variable " + quoteForMessage(u.name) + " is not defined"
@@ -227,19 +247,7 @@ func undefinedMistake(u *undefinedName, at place) *Diagnostic {
 
 // undefinedCode is the part of a tag's code that had no value.
 func undefinedCode(code string) string {
-	words := strings.Fields(code)
-	if len(words) > 1 && (words[0] == "if" || words[0] == "elif") {
-		words = words[1:]
-	}
-	if len(words) > 3 && words[0] == "for" {
-		for i, w := range words {
-			if w == "in" {
-				words = words[i+1:]
-				break
-			}
-		}
-	}
-	code = strings.Join(words, " ")
+	code = strings.Join(strings.Fields(code), " ")
 	if before, _, piped := strings.Cut(code, " |"); piped {
 		code = before
 	}

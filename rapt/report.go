@@ -69,6 +69,10 @@ func (p *printer) diagnostic(d *Diagnostic) {
 	p.paint(bold, ": "+visible(d.Message))
 	p.WriteByte('\n')
 	if d.Span.File == "" {
+		p.width = 0
+		if d.Label != "" {
+			p.note("help", d.Label)
+		}
 		p.notes(d)
 		return
 	}
@@ -301,6 +305,10 @@ func frameText(f Frame) string {
 		return "included from " + at
 	case "called":
 		return "called from " + at
+	case "built on":
+		return "the base of " + at
+	case "declared":
+		return "declared at " + at
 	case "repeated":
 		return "with " + f.Note + " in the loop at " + at
 	}

@@ -75,3 +75,35 @@ func TestColorsAreColorsOnly(t *testing.T) {
 		}
 	}
 }
+
+// A mistake on a command line has no place, but all that can be said of it.
+func TestDiagnosticsOfCommandLine(t *testing.T) {
+	p := project(t, map[string]string{"web.rapt": "RUN true\n", "fw@.rapt": "RUN true\n"})
+	for target, want := range map[string]string{
+		"wbe": "error: there is no module \"wbe\"\n  = help: did you mean web?\n  = help: looked for wbe.rapt",
+		"fw":  "error: \"fw\" lacks an instance\n  = help: only fw@.rapt exists: write fw@INSTANCE",
+		"a b": "error: \"a b\" is not the name of a module\n  = help: names are made of letters, digits, _ and -, with dots between",
+	} {
+		_, err := (&Loader{Project: p}).Load(target, Span{}, nil)
+		expect(t, err.Error(), want)
+	}
+}
+
+// Whatever a diagnostic holds, it is printed in bounded space.
+func TestDiagnosticsOfAnyShape(t *testing.T) {
+	for _, d := range []*Diagnostic{
+		{},
+		{Message: "m", Span: Span{File: "f"}},
+		{Message: "m", Span: Span{File: "f", Line: 3, Column: 1}},
+		{Message: "m", Span: Span{File: "f", Line: 3, Column: 1}, Source: []byte("a\n")},
+		{Message: "m", Span: Span{File: "f", Line: 1, Column: 90, EndLine: 1, EndColumn: 3}, Source: []byte("a\n")},
+		{Message: "m", Label: "l", Span: Span{File: "f", Line: 1, Column: 2, EndLine: 900, EndColumn: 3}, Source: []byte(strings.Repeat("abc\n", 1000))},
+		{Message: "m", Span: Span{File: "f", Line: 1, Column: 5000, EndLine: 1, EndColumn: 9000}, Source: []byte(strings.Repeat("abc", 10000))},
+		{Message: "m", Span: Span{File: "f", Line: 1, Column: 2, EndLine: 1, EndColumn: 4}, Source: []byte("\xff\x00\t\x1b[31m")},
+	} {
+		text := Diagnostics{d}.Error()
+		if len(text) > 3000 || strings.ContainsAny(text, "\x00\x1b") {
+			t.Errorf("%+v is printed as %q", d, text)
+		}
+	}
+}

@@ -199,6 +199,10 @@ type session struct {
 	last    *minijinja.State
 	rounds  [][]value.Value
 
+	// The variable that was asked for last: what is wrong is mostly about it.
+	neededName string
+	needed     value.Value
+
 	hidden        []int // pieces of the template that have failed, sorted
 	hidesVariable bool  // one of them sets a variable
 }
