@@ -345,6 +345,8 @@ func (st *statement) canonicalWord(i int, w word) string {
 			return w.canonical(canBeBare)
 		}
 		return quoteVariable(key, v)
+	case "FROM", "INCLUDE":
+		return w.canonical(canBeName)
 	case "RUN":
 		return w.canonical(func(text string) bool { return canBeBare(text) && !looksLikeShell(st.words, i, text) })
 	case "COPY", "WRITE", "MKDIR", "RENDER", "MOUNT":

@@ -145,10 +145,10 @@ func TestTargetOfProjectFile(t *testing.T) {
 func linkedProject(t *testing.T) *Package {
 	p := project(t, map[string]string{
 		"main.rapt":         "FROM $lib.base\nINCLUDE $lib.sub.inc\n",
-		"other/x.rinc":      "RUN project's\n",
+		"other/x.rinc":      "RUN the project\n",
 		"lib/base.rapt":     "INCLUDE $own.x\nINCLUDE $other.x\nINCLUDE $.sub.inc\n",
 		"lib/sub/inc.rinc":  "RUN inc\nINCLUDE $own.x\n",
-		"lib/vendor/x.rinc": "RUN the package's\n",
+		"lib/vendor/x.rinc": "RUN the package\n",
 	})
 	lib := &Package{Name: "lib", Root: p.Root + "/lib", Project: p}
 	lib.Links = map[string]*Package{"own": {Name: "own", Root: p.Root + "/lib/vendor", Project: p}}
@@ -162,8 +162,8 @@ func linkedProject(t *testing.T) *Package {
 
 func TestLinks(t *testing.T) {
 	p := linkedProject(t)
-	expect(t, dump(t, p, "main"), "FROM $lib.base\nRUN inc\nRUN the package's\n")
-	expect(t, dump(t, p, "$lib.base"), "RUN the package's\nRUN project's\nRUN inc\nRUN the package's\n")
+	expect(t, dump(t, p, "main"), "FROM $lib.base\nRUN inc\nRUN the package\n")
+	expect(t, dump(t, p, "$lib.base"), "RUN the package\nRUN the project\nRUN inc\nRUN the package\n")
 	program, err := (&Loader{Project: p}).Load("lib/base.rapt", Span{}, nil)
 	if err != nil || program.Package != p.Links["lib"] {
 		t.Errorf("a path into a linked directory belongs to that package: %v, %v", program, err)

@@ -12,7 +12,7 @@ import (
 func (p *Program) Print(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	if p.From != nil {
-		b.WriteString("FROM " + quoteWord(p.From.written) + "\n")
+		b.WriteString("FROM " + quoteName(p.From.written) + "\n")
 	}
 	for _, i := range p.Build {
 		b.WriteString(i.Text + "\n")
@@ -23,6 +23,13 @@ func (p *Program) Print(w io.Writer) error {
 	printCommand(b, "ENTRYPOINT", p.Entrypoint)
 	printCommand(b, "CMD", p.Cmd)
 	return b.Flush()
+}
+
+func quoteName(name string) string {
+	if canBeName(name) {
+		return name
+	}
+	return quoteText(name)
 }
 
 func printCommand(b *bufio.Writer, keyword string, words []string) {

@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/mitsuhiko/minijinja/minijinja-go/v2/value"
 )
@@ -25,21 +26,32 @@ func quoteOperand(text string) string {
 	return quoteText(text)
 }
 
+// canBeBare tells whether a text is written without quotes. More could be: but
+// what a shell would act on keeps its quotes, for people who copy it to one and
+// those who wonder.
 func canBeBare(text string) bool {
-	if text == "" || text[0] == '#' {
+	if text == "" || text[0] == '#' || text[0] == '~' {
 		return false
 	}
 	for i := 0; i < len(text); i++ {
-		c := text[i]
-		if c < ' ' || c == 0x7f || classes[c]&stopsBare != 0 {
+		if c := text[i]; c >= utf8.RuneSelf {
+			return !strings.ContainsFunc(text[i:], isUnusual)
+		} else if classes[c]&neverBare != 0 {
 			return false
-		}
-		if c >= 0x80 {
-			return !strings.ContainsFunc(text[i:], func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) &&
-				!strings.ContainsAny(text[i:], " \t\r\v\f\n\"\\")
 		}
 	}
 	return true
+}
+
+// canBeName tells whether the name of a module or image is written without
+// quotes: no shell sees those.
+func canBeName(text string) bool {
+	return canBeBare(strings.NewReplacer("$", "", "?", "", "&", "").Replace(text))
+}
+
+// isUnusual tells characters that are better seen in quotes.
+func isUnusual(r rune) bool {
+	return r < utf8.RuneSelf && classes[r]&neverBare != 0 || unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError
 }
 
 // quoteText writes a text in quotes.

@@ -52,7 +52,8 @@ func (s *scanner) warn(e extent, label, format string, args ...any) {
 const (
 	endsWord  = 1 << iota // white space
 	stopsBare             // white space, a quote or a backslash
-	shellSign             // a shell would act on it
+	shellSign             // a shell would act on it, and it looks that way
+	neverBare             // is quoted in what we write
 )
 
 var classes = func() (t [256]uint8) {
@@ -62,6 +63,11 @@ var classes = func() (t [256]uint8) {
 	t['"'], t['\\'] = stopsBare, stopsBare
 	for _, c := range "|&;<>$`" {
 		t[c] = shellSign
+	}
+	for c := range 0x80 {
+		if c <= ' ' || c == 0x7f || strings.ContainsRune("\"\\|&;<>$`*?[](){}'!", rune(c)) {
+			t[c] |= neverBare
+		}
 	}
 	return t
 }()
