@@ -36,6 +36,7 @@ func (m *dataMistake) Error() string { return m.message }
 func (l *Loader) templateError(t *template, vars map[string]value.Value, err error) ([]*Diagnostic, int) {
 	var frames []Frame
 	at := place{source: t.source, span: Span{File: t.source.shown}}
+	outer := -1 // the include by which the template comes to fail
 	for {
 		var e *minijinja.Error
 		if !errors.As(err, &e) {
@@ -47,13 +48,17 @@ func (l *Loader) templateError(t *template, vars map[string]value.Value, err err
 		}
 		if e.Cause != nil && (e.Kind == minijinja.ErrBadInclude || e.Kind == minijinja.ErrEvalBlock) {
 			frames = append([]Frame{{Verb: "included", Span: at.span}}, frames...)
+			outer = max(outer, l.culprit(t, e))
 			err = e.Cause
 			continue
 		}
 		if l.session.broken != nil && errors.Is(err, errBroken) {
-			return framed(l.session.broken.diagnostics(), append([]Frame{{Verb: "included", Span: at.span}}, frames...)), -1
+			return framed(l.session.broken.diagnostics(), append([]Frame{{Verb: "included", Span: at.span}}, frames...)), max(outer, l.culprit(t, e))
 		}
-		return framed(l.engineMistake(e, at, text), frames), l.culprit(t, e)
+		if culprit := l.culprit(t, e); culprit >= 0 {
+			outer = culprit
+		}
+		return framed(l.engineMistake(e, at, text), frames), outer
 	}
 	if at.span.Line == 0 {
 		at = l.lastPlace(t, vars)
@@ -62,7 +67,7 @@ func (l *Loader) templateError(t *template, vars map[string]value.Value, err err
 }
 
 // culprit is the piece of a template that fails, if hiding it leaves a template
-// to look at: one that prints a value, or sets a variable to it.
+// to look at: one that prints a value, sets a variable to it, or includes.
 func (l *Loader) culprit(t *template, e *minijinja.Error) int {
 	name := l.realName(e)
 	path, _ := versionOf(name)
@@ -72,7 +77,7 @@ func (l *Loader) culprit(t *template, e *minijinja.Error) int {
 	}
 	at := version.origin(extent{int(e.Span.StartOffset), int(e.Span.EndOffset)})
 	for i, p := range t.pieces {
-		if p.start <= at.start && at.start < p.end && (p.kind == printed || p.kind == tag && p.name == "set") {
+		if p.start <= at.start && at.start < p.end && (p.kind == printed || p.name == "set" || p.name == "include") {
 			return i
 		}
 	}

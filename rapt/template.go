@@ -278,12 +278,13 @@ func (l *Loader) renderAll(t *template, vars map[string]value.Value, retry bool)
 		}
 		found, culprit := l.templateError(t, vars, err)
 		problems = append(problems, found...)
-		if culprit < 0 || len(s.hidden) == maxHidden || !retry {
+		if culprit < 0 || len(s.hidden) == maxHidden || !retry || slices.Contains(s.hidden, culprit) {
 			return "", problems, false
 		}
+		clear(s.refused) // it has been told
 		s.hidden = append(s.hidden, culprit)
 		slices.Sort(s.hidden)
-		s.hidesVariable = t.pieces[culprit].kind != printed
+		s.hidesVariable = s.hidesVariable || t.pieces[culprit].name == "set"
 		s.quiet = true
 	}
 }

@@ -289,8 +289,13 @@ const lineTagEnd = "%}{#\n#}"
 
 // hide writes a tag whose value is hiddenText.
 func (w *weaver) hide(p piece) {
-	if p.kind == printed {
-		w.put("{{ \""+hiddenText+"\" }}", p.extent)
+	if p.kind == printed || p.name == "include" {
+		newlines := strings.Repeat("\n", strings.Count(w.source.text[p.start:p.end], "\n"))
+		text := hiddenText
+		if p.line {
+			text += `\n` // the next line is one of its own
+		}
+		w.put("{{ \""+text+"\" "+newlines+"}}", p.extent)
 		return
 	}
 	code := w.source.text[p.inner.start:p.inner.end]
