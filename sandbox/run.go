@@ -29,9 +29,6 @@ func Run(ctx context.Context, spec *Spec, streams Streams) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, context.Cause(ctx)
 	}
-	if os.Geteuid() != 0 {
-		return Result{}, &SetupError{Stage: "make namespaces", Err: unix.EPERM, Help: "run it as root, with sudo for instance"}
-	}
 	s, err := prepare(spec, streams)
 	if err != nil {
 		return Result{}, err
@@ -52,6 +49,7 @@ type session struct {
 	pumps   []*pump
 	process *os.Process
 	limiter *limiter // nil: no limits
+	ids     *idMap   // nil: we are root, and need no user namespace
 	action  int      // that was started last
 }
 
@@ -95,6 +93,13 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	if !spec.Build {
 		_, err := os.Stat("/dev/kvm")
 		w.KVM = err == nil
+	}
+	if os.Geteuid() != 0 {
+		ids, err := subordinateIDs()
+		if err != nil {
+			return nil, err
+		}
+		s.ids, w.Rootless = &ids, true
 	}
 	s.weaken(w)
 	w.Wait = spec.Limits != Limits{}
@@ -308,20 +313,38 @@ func (s *session) start(agent *os.File) (err error) {
 	if s.limiter != nil {
 		attr.CgroupFD, attr.UseCgroupFD = s.limiter.fd()
 	}
+	words := []string{"raptor-agent"}
+	if s.ids != nil {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		words = append(words, wire.Unmapped)
+	}
 	program := fmt.Sprintf("/proc/self/fd/%d", agent.Fd())
-	s.process, err = os.StartProcess(program, []string{"raptor-agent"}, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
+	s.process, err = os.StartProcess(program, words, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
 	if err != nil {
-		return startError(err)
+		return s.startError(err)
 	}
-	if s.limiter == nil {
-		return nil
-	}
-	if err := s.limiter.join(s.process.Pid); err != nil {
+	if err := s.introduce(); err != nil {
 		s.process.Kill()
 		s.process.Wait()
-		return limitError(err)
+		return err
 	}
-	s.control.Write([]byte{wire.GoAhead})
+	return nil
+}
+
+// introduce gives the agent what it cannot take for itself, and waits for.
+func (s *session) introduce() error {
+	if s.ids != nil {
+		if err := s.mapIDs(); err != nil {
+			return err
+		}
+		s.control.Write([]byte{wire.GoAhead})
+	}
+	if s.limiter != nil {
+		if err := s.limiter.join(s.process.Pid); err != nil {
+			return limitError(err)
+		}
+		s.control.Write([]byte{wire.GoAhead})
+	}
 	return nil
 }
 
@@ -356,9 +379,11 @@ func ended(state *os.ProcessState, err error) error {
 	return fmt.Errorf("it ended without a word: %v", state)
 }
 
-func startError(err error) error {
+func (s *session) startError(err error) error {
 	e := &SetupError{Stage: "make namespaces", Err: reason(err)}
-	if errors.Is(err, unix.EPERM) {
+	if s.ids != nil {
+		e.Help = userNamespaceHelp(err)
+	} else if errors.Is(err, unix.EPERM) {
 		e.Help = "this process may not make namespaces; in a container, give it CAP_SYS_ADMIN"
 	}
 	return e

@@ -88,7 +88,7 @@ func sh(script string) *Exec {
 }
 
 // tree lists what is in a layer: "d path", "f path content", "l path target",
-// "w path" for a deletion.
+// "p path", "w path" for a deletion.
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	var list []string
@@ -103,6 +103,8 @@ func tree(t *testing.T, dir string) []string {
 		case fs.ModeSymlink:
 			target, _ := os.Readlink(path)
 			list = append(list, "l "+rel+" "+target)
+		case fs.ModeNamedPipe:
+			list = append(list, "p "+rel)
 		case fs.ModeDevice | fs.ModeCharDevice:
 			list = append(list, "w "+rel)
 		default:

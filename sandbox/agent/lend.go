@@ -70,7 +70,7 @@ func (a *agent) openSources() []*lent {
 			dir := unix.Stat(m.Source, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 			list = append(list, &lent{from: m.Source, to: m.Dest, dir: dir, make: func() (int, error) { return cloneTree(m.Source, attr) }})
 		case len(m.Overlay) > 0:
-			list = append(list, &lent{from: m.Overlay[len(m.Overlay)-1], to: m.Dest, dir: true, make: func() (int, error) { return sum(m.Overlay) }})
+			list = append(list, &lent{from: m.Overlay[len(m.Overlay)-1], to: m.Dest, dir: true, make: func() (int, error) { return a.sum(m.Overlay) }})
 		default:
 			list = append(list, a.sideBySide(m.Dest, m.Index)...)
 			for _, d := range m.Dirs {
@@ -83,7 +83,7 @@ func (a *agent) openSources() []*lent {
 
 // sum shows layers as one directory. An overlay of lower directories alone
 // wants at least two.
-func sum(layers []string) (int, error) {
+func (a *agent) sum(layers []string) (int, error) {
 	if len(layers) == 1 {
 		return cloneTree(layers[0], unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY)
 	}
@@ -96,7 +96,7 @@ func sum(layers []string) (int, error) {
 			unix.Close(fd)
 		}
 	}()
-	return overlay(fds, -1, -1, false, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY)
+	return a.overlay(fds, -1, -1, false, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY)
 }
 
 // sideBySide is the directory that layers are bound below, with raptor.json.

@@ -99,7 +99,7 @@ func (a *agent) mountRoot() error {
 	if a.without(wire.NoDevices) {
 		attr = 0
 	}
-	fd, err := overlay(layers, a.upper, a.work, !a.State, attr)
+	fd, err := a.overlay(layers, a.upper, a.work, !a.State, attr)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (a *agent) mountRoot() error {
 // The kernel is told descriptors' names below /proc, not the paths: a string
 // for fsconfig must be shorter than 256 bytes, upperdir takes backslashes for
 // escapes, and whatever it is told can be read in the sandbox's mountinfo.
-func overlay(layers []int, upper, work int, volatile bool, attr int) (int, error) {
+func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, &opError{"fsopen", "overlay", err}
@@ -145,10 +145,16 @@ func overlay(layers []int, upper, work int, volatile bool, attr int) (int, error
 			}
 		}
 	}
+	if a.Rootless {
+		// Marks in attributes that an ordinary user may set.
+		if err := unix.FsconfigSetFlag(fs, "userxattr"); err != nil {
+			return -1, &opError{"configure overlay", "userxattr", explain(fs, err)}
+		}
+	}
 	// A layer has to be understood by any overlay later, whatever its host's
 	// defaults: no redirects, no metadata-only copies, no index.
-	for _, key := range []string{"redirect_dir", "metacopy", "index"} {
-		if err := set(key, "off"); err != nil {
+	for _, o := range [][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}} {
+		if err := set(o[0], o[1]); err != nil {
 			return -1, err
 		}
 	}

@@ -30,6 +30,40 @@ func (a *agent) seal(done *wire.Event) *opError {
 	return err
 }
 
+// removeTrees removes directories of the host, as the root of the user namespace
+// that their files belong to, and ends.
+func (a *agent) removeTrees() {
+	for _, path := range a.Remove {
+		i := strings.LastIndexByte(path, '/')
+		in, err := directory(path[:i+1])
+		if err == nil {
+			err = removeTree(in, path[i+1:])
+			unix.Close(in)
+		}
+		if err != nil && err != unix.ENOENT {
+			a.fail("remove", path, err)
+		}
+	}
+	a.finish(&wire.Event{Kind: wire.Done})
+}
+
+func removeTree(in int, name string) error {
+	err := unix.Unlinkat(in, name, 0)
+	if err != unix.EISDIR {
+		return err
+	}
+	dir, err := unix.Openat(in, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	err = empty(dir)
+	unix.Close(dir)
+	if err != nil {
+		return err
+	}
+	return unix.Unlinkat(in, name, unix.AT_REMOVEDIR)
+}
+
 // empty removes all in a directory.
 func empty(dir int) error {
 	names, err := list(dir)
@@ -37,19 +71,7 @@ func empty(dir int) error {
 		return err
 	}
 	for _, name := range names {
-		err := unix.Unlinkat(dir, name, 0)
-		if err == unix.EISDIR {
-			var sub int
-			if sub, err = unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
-				return err
-			}
-			err = empty(sub)
-			unix.Close(sub)
-			if err == nil {
-				err = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-			}
-		}
-		if err != nil {
+		if err := removeTree(dir, name); err != nil {
 			return err
 		}
 	}

@@ -38,7 +38,7 @@ func (a *agent) setup() {
 		operation{"pivot root", a.Work, a.pivot(a.Work)},
 		operation{"clone root", "/", a.cloneRoot},
 		operation{"mount", "/proc", a.mountNew("proc", "/proc", "nosuid,nodev,noexec")},
-		operation{"mount", "/sys", a.mountNew("sysfs", "/sys", "nosuid,nodev,noexec,ro")},
+		operation{"mount", "/sys", a.mountSys},
 		operation{"mount", "/dev", a.mountNew("tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=65536k")},
 		operation{"bind devices", "/dev", a.bindDevices},
 		operation{"let go", "old root", a.letGo},
@@ -106,6 +106,21 @@ func (a *agent) mountNew(kind, path, options string) func() error {
 		}
 		return cause(mount.Mount(kind, path, kind, options))
 	}
+}
+
+// mountSys mounts /sys. A user namespace may not make a new one that shows a
+// network of somebody else's, the host's: then it is the host's own, read-only.
+func (a *agent) mountSys() error {
+	err := a.mountNew("sysfs", "/sys", "nosuid,nodev,noexec,ro")()
+	if err != unix.EPERM || !a.Rootless {
+		return err
+	}
+	fd, err := cloneTree("sys", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, "/sys", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // bindDevices shows the host's device nodes that a sandbox may open; all else on

@@ -51,6 +51,10 @@ func (s *spawner) start(r spawnRequest) (int, error) {
 	return result.pid, result.err
 }
 
+// rootAlone is root in no other groups: those that raptor was started with are
+// the host's.
+var rootAlone = &syscall.Credential{Groups: []uint32{0}}
+
 // run executes a program and waits for it.
 func (a *agent) run(i int, action *wire.Action) *wire.Event {
 	failed := func(op, path string, err error) *wire.Event {
@@ -71,7 +75,7 @@ func (a *agent) run(i int, action *wire.Action) *wire.Event {
 	if err != nil {
 		return failed("exec", action.Args[0], err)
 	}
-	attr := &syscall.ProcAttr{Dir: dir, Env: action.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	attr := &syscall.ProcAttr{Dir: dir, Env: action.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true, Credential: rootAlone}}
 	if a.Terminal && i == len(a.Actions)-1 {
 		slave, err := a.openTerminal()
 		if err != nil {

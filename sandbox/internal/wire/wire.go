@@ -26,6 +26,10 @@ const (
 // end is raptor's, and ends the sandbox.
 const GoAhead = 0
 
+// Unmapped is an agent's argument that says that it has no ids yet: it is to
+// wait for GoAhead and start again, because only that gives it capabilities.
+const Unmapped = "unmapped"
+
 // A Spec is a sandbox as the agent makes it.
 type Spec struct {
 	Layers   []string
@@ -41,6 +45,7 @@ type Spec struct {
 	Terminal bool
 	KVM      bool
 
+	Rootless   bool   // in a user namespace
 	NoNewPrivs bool   // set-id bits and file capabilities give programs nothing
 	Weak       uint64 // defences that are off; only an agent built for tests heeds it
 
@@ -48,6 +53,8 @@ type Spec struct {
 	Keep       uint64 // capabilities that programs may have, a bit each
 	Filter     []byte // seccomp program: struct sock_filter, in this machine's byte order
 	Actions    []Action
+
+	Remove []string // directories to remove: nothing else is done then
 }
 
 // A Mount is as in package sandbox.
@@ -209,6 +216,7 @@ func (s *Spec) Encode() []byte {
 	e.bool(s.Loopback)
 	e.bool(s.Terminal)
 	e.bool(s.KVM)
+	e.bool(s.Rootless)
 	e.bool(s.NoNewPrivs)
 	e.num(s.Weak)
 	e.bool(s.ResolvConf != nil)
@@ -219,6 +227,7 @@ func (s *Spec) Encode() []byte {
 	for _, a := range s.Actions {
 		a.encode(e)
 	}
+	e.strs(s.Remove)
 	return e.buf
 }
 
@@ -261,6 +270,7 @@ func Decode(buf []byte) (*Spec, error) {
 	s.Loopback = d.bool()
 	s.Terminal = d.bool()
 	s.KVM = d.bool()
+	s.Rootless = d.bool()
 	s.NoNewPrivs = d.bool()
 	s.Weak = d.num()
 	hasResolv := d.bool()
@@ -272,6 +282,7 @@ func Decode(buf []byte) (*Spec, error) {
 	for range d.count() {
 		s.Actions = append(s.Actions, decodeAction(d))
 	}
+	s.Remove = d.strs()
 	if d.short {
 		return nil, ErrShort
 	}
