@@ -29,8 +29,8 @@ build:
 
 .PHONY: binaries
 binaries:
-	@go build -trimpath -ldflags="-s -w" -o $(AGENT).new ./sandbox/agent
-	@cmp -s $(AGENT).new $(AGENT) && rm $(AGENT).new || mv $(AGENT).new $(AGENT)
+	@new=$(AGENT).$$$$; go build -trimpath -ldflags="-s -w" -o $$new ./sandbox/agent; \
+		if cmp -s $$new $(AGENT); then rm -f $$new; else mv -f $$new $(AGENT); fi
 	@mkdir -p bin
 	@go build $(FLAGS) -o bin/ ./cmd/raptor ./cmd/raptor-make
 

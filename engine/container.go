@@ -128,6 +128,7 @@ func (e *Engine) start(ctx context.Context, c *Container, extra []string) (_ *ru
 	for _, l := range c.Layer.Stack() {
 		r.spec.Layers = append(r.spec.Layers, e.Store.Path(l.Dir))
 	}
+	r.spec.Limits = sandbox.Limits{Memory: c.Job.Limits.Memory, Pids: c.Job.Limits.Pids}
 	if e.network(c) == "none" {
 		r.spec.Network = sandbox.NoNetwork
 	}
@@ -187,19 +188,7 @@ func hostname(c *Container) string {
 // to one that is thrown away.
 func (e *Engine) changes(ctx context.Context, c *Container, r *running) error {
 	if state := c.Job.StateDir.Text; state != "" {
-		dir := e.Project.Abs(state)
-		r.spec.Upper, r.spec.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-		for _, d := range []string{r.spec.Upper, r.spec.Work} {
-			if err := os.MkdirAll(d, 0o755); err != nil {
-				return fmt.Errorf("make state directory: %w", err)
-			}
-		}
-		lock, err := e.Store.Lock(ctx, "state-"+short(hashText(dir)), nil)
-		if err != nil {
-			return err
-		}
-		r.discard = append(r.discard, lock.Unlock)
-		return nil
+		return e.state(ctx, e.Project.Abs(state), r)
 	}
 	name := "container-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(containers.Add(1), 10)
 	lock, err := e.Store.Lock(ctx, name, nil)
@@ -213,6 +202,24 @@ func (e *Engine) changes(ctx context.Context, c *Container, r *running) error {
 	}
 	r.discard = append(r.discard, func() { build.Discard() })
 	r.spec.Upper, r.spec.Work = build.Upper, build.Work
+	return nil
+}
+
+// state is a directory in which the changes of a container are kept: below it
+// are upper/, in the form of a layer, and work/, which is overlayfs's own.
+func (e *Engine) state(ctx context.Context, dir string, r *running) error {
+	lock, err := e.Store.Lock(ctx, "state-"+short(hashText(dir)), nil)
+	if err != nil {
+		return err
+	}
+	r.discard = append(r.discard, lock.Unlock)
+	r.spec.Upper, r.spec.Work, r.spec.State = filepath.Join(dir, "upper"), filepath.Join(dir, "work"), true
+	if err := os.MkdirAll(r.spec.Upper, 0o755); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	if err := freshWork(r.spec.Work); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
 	return nil
 }
 

@@ -17,41 +17,37 @@ const quiet = 200 * time.Millisecond
 // watch makes jobs again and again, whenever a file changes that the last time
 // depended on. It ends with an interrupt.
 func (inv *invocation) watch(c *cobra.Command, names []string) error {
+	dirs := []string{"."}
 	for {
-		inv.watched = nil
 		err := inv.makeOnce(c, names)
 		if c.Context().Err() != nil {
 			return context.Cause(c.Context())
 		}
-		if err != nil {
-			inv.tellUnlessTold(err)
+		changed := func() bool { return true }
+		if _, told := err.(status); err == nil || told {
+			if inv.watched != nil {
+				changed = inv.watched.Since()
+				dirs = append([]string{"."}, inv.watched.Dirs()...)
+			}
+		} else {
+			// It has not come to know all files. Until the mistake is mended,
+			// any change beside them counts.
+			inv.tell(os.Stderr, err)
 		}
-		if err := inv.awaitChange(c.Context()); err != nil {
+		if err := inv.awaitChange(c.Context(), dirs, changed); err != nil {
 			return err
 		}
 	}
 }
 
-func (inv *invocation) tellUnlessTold(err error) {
-	if _, told := err.(status); !told {
-		inv.tell(os.Stderr, err)
-	}
-}
-
-// awaitChange returns when a watched file has changed. While a user's file
-// cannot be read, any change beside it counts.
-func (inv *invocation) awaitChange(ctx context.Context) error {
+// awaitChange returns when something has happened in the directories, and it is
+// a change that counts.
+func (inv *invocation) awaitChange(ctx context.Context, dirs []string, changed func() bool) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch files: %w", err)
 	}
 	defer w.Close()
-	changed := func() bool { return true }
-	dirs := []string{"."}
-	if inv.watched != nil {
-		changed = inv.watched.Since()
-		dirs = append(dirs, inv.watched.Dirs()...)
-	}
 	for _, dir := range dirs {
 		w.Add(dir) // what cannot be watched is often just not there
 	}
