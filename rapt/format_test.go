@@ -136,6 +136,13 @@ func TestDiff(t *testing.T) {
 +RUN x
 +last
 `)
+	near := strings.Repeat("x\n", 6)
+	if hunks := strings.Count(string(Diff("f", []byte("a\n"+near+"b\n"), []byte("A\n"+near+"B\n"))), "@@ -"); hunks != 1 {
+		t.Errorf("changes whose surroundings touch are in %d hunks", hunks)
+	}
+	if hunks := strings.Count(string(Diff("f", []byte("a\n"+near+"x\nb\n"), []byte("A\n"+near+"x\nB\n"))), "@@ -"); hunks != 2 {
+		t.Errorf("changes that are far apart are in %d hunks", hunks)
+	}
 	if Diff("f", []byte("a"), []byte("a")) != nil {
 		t.Error("what is equal differs")
 	}

@@ -60,7 +60,7 @@ func codeTokens(text string, code extent) []codeToken {
 }
 
 // Names that are no variables of the user.
-var words = map[string]bool{
+var templateWords = map[string]bool{
 	"and": true, "or": true, "not": true, "in": true, "is": true, "if": true, "else": true, "elif": true,
 	"true": true, "false": true, "none": true, "True": true, "False": true, "None": true,
 	"loop": true, "self": true, "super": true, "caller": true, "varargs": true, "kwargs": true,
@@ -86,7 +86,7 @@ func valueNames(text string, p piece) []codeToken {
 	first := f.firstValue(p)
 	var names []codeToken
 	for i := first; i < len(f.tokens); i++ {
-		if f.tokens[i].kind == nameToken && !words[f.tokens[i].text(text)] && f.isValue(p, i) && !f.isGuarded(i) {
+		if f.tokens[i].kind == nameToken && !templateWords[f.tokens[i].text(text)] && f.isValue(p, i) && !f.isGuarded(i) {
 			names = append(names, f.tokens[i])
 		}
 	}

@@ -272,7 +272,7 @@ func (x *expansion) fileOptions(r *reading, st *statement) (FileOptions, bool) {
 		switch option.name {
 		case "--chmod":
 			bits, err := strconv.ParseUint(v.text, 8, 32)
-			if err != nil || len(v.text) < 3 || len(v.text) > 4 || v.text[0] == '+' {
+			if err != nil || len(v.text) < 3 || len(v.text) > 4 {
 				x.fail(r, v.extent, quoteForMessage(v.text)+" is no mode", "three or four octal digits, such as 0644")
 				ok = false
 				continue

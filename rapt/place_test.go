@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mitsuhiko/minijinja/minijinja-go/v2/value"
 )
@@ -143,4 +144,37 @@ func TestSpecialFilesAreNotCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, mistakes(t, p, "main"), `error main.rapt:1:6-12: "socket" is neither a file nor a directory nor a link`)
+}
+
+// The engine searches a file anew at every tag; large files must not notice.
+func TestLargeTemplates(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for name, line := range map[string]string{
+		"expressions": "RUN echo {{ 1 }} of many words that make a line\n",
+		"statements":  "$ if true\nRUN echo {{ 1 }} of many words\n$ endif\n",
+	} {
+		text := strings.Repeat(line, 40_000)
+		began := time.Now()
+		l := &Loader{Project: &Package{Root: "/nowhere"}}
+		l.prepare()
+		r, problems := l.renderTemplate(l.template("/nowhere/x.rapt", []byte(text), newSource), nil, session{}, true)
+		if len(problems) > 0 {
+			t.Fatal(problems[0])
+		}
+		statements := parse(r.text, func(p problem) { t.Fatal(p) })
+		if len(statements) != 40_000 {
+			t.Errorf("%s: %d instructions", name, len(statements))
+		}
+		last := r.place(statements[39_999].extent).span
+		if want := 40_000*strings.Count(line, "\n") - strings.Count(line, "\n") + 1 + strings.Count(line, "$ if"); last.Line != want {
+			t.Errorf("%s: the last is placed on line %d, not %d", name, last.Line, want)
+		}
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("%s: it takes %v", name, took)
+		} else {
+			t.Logf("%s: %v", name, took)
+		}
+	}
 }

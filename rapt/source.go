@@ -22,7 +22,7 @@ type source struct {
 	bytes []byte // the text again, for diagnostics; likewise
 
 	// Where columns were counted last: lines can be long, and hold many places.
-	counted struct{ line, offset, columns int }
+	counted struct{ offset, columns int }
 }
 
 // newSource makes a source of what a module's file holds.
@@ -136,8 +136,8 @@ func (s *source) span(e extent) Span {
 // columns counts the characters of a line that are left of an offset.
 func (s *source) columns(line, offset int) int {
 	last := &s.counted
-	if last.line != line || last.offset > offset || last.offset < s.starts()[line] {
-		last.line, last.offset, last.columns = line, s.starts()[line], 0
+	if start := s.starts()[line]; last.offset > offset || last.offset < start {
+		last.offset, last.columns = start, 0
 	}
 	last.columns += utf8.RuneCountInString(s.text[last.offset:offset])
 	last.offset = offset

@@ -290,7 +290,7 @@ var enclosing = map[string]bool{
 }
 
 // The statements of templates.
-var statements = strings.Fields(`autoescape block break call continue do elif else endautoescape endblock endcall
+var templateStatements = strings.Fields(`autoescape block break call continue do elif else endautoescape endblock endcall
 	endfilter endfor endif endmacro endset endwith extends filter for from if import include macro set with`)
 
 // block adds a block tag, and matches it with the one that it closes.
@@ -307,8 +307,8 @@ func (s *splitter) block(p piece) {
 		s.add(p)
 		return
 	}
-	if p.name != "" && !slices.Contains(statements, p.name) {
-		s.fail(s.shownTag(p), didYouMean(p.name, statements), "unknown template statement %s", quoteForMessage(p.name))
+	if p.name != "" && !slices.Contains(templateStatements, p.name) {
+		s.fail(s.shownTag(p), didYouMean(p.name, templateStatements), "unknown template statement %s", quoteForMessage(p.name))
 		return
 	}
 	s.add(p)
