@@ -120,8 +120,12 @@ type Event struct {
 	Entries, Bytes int64
 }
 
-// ErrShort is a message that ends too early.
-var ErrShort = errors.New("short message")
+// ErrShort is a message that ends too early or too late, most probably because
+// the two ends are not of one build.
+var ErrShort = errors.New("message of another version")
+
+// end is found where a Spec ends by those who read it as it was written.
+const end = "raptor.spec"
 
 type encoder struct{ buf []byte }
 
@@ -228,6 +232,7 @@ func (s *Spec) Encode() []byte {
 		a.encode(e)
 	}
 	e.strs(s.Remove)
+	e.str(end)
 	return e.buf
 }
 
@@ -283,6 +288,9 @@ func Decode(buf []byte) (*Spec, error) {
 		s.Actions = append(s.Actions, decodeAction(d))
 	}
 	s.Remove = d.strs()
+	if d.str() != end || len(d.buf) > 0 {
+		return nil, ErrShort
+	}
 	if d.short {
 		return nil, ErrShort
 	}
