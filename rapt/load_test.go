@@ -364,3 +364,21 @@ RUN d error inc.rinc:1:16-21: failed
   called from inc.rinc:3:1
   included from main.rapt:6:1`)
 }
+
+// YAML that is made to harm does none.
+func TestHostileYAML(t *testing.T) {
+	bomb := "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
+	for i := 1; i < 10; i++ {
+		before := "*a" + itoa(i-1)
+		bomb += "a" + itoa(i) + ": &a" + itoa(i) + " [" + strings.Repeat(before+",", 9) + before + "]\n"
+	}
+	p := project(t, map[string]string{
+		"bomb.rapt": "$ set d = load_yaml('bomb.yaml')\n", "bomb.yaml": bomb,
+		"deep.rapt": "$ set d = load_yaml('deep.yaml')\n", "deep.yaml": strings.Repeat("[", 100_000),
+	})
+	for target, want := range map[string]string{"bomb": "aliasing", "deep": "depth"} {
+		if got := mistakes(t, p, target); !strings.Contains(got, want) || len(got) > 300 {
+			t.Errorf("%s: got %s", target, shortened(got, 300))
+		}
+	}
+}

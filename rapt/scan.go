@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -207,12 +208,25 @@ func (s *scanner) endsLine(at int) bool {
 
 // bare = ? any characters but white space, quotes and backslashes ? ;
 func (s *scanner) bare() {
-	from := s.pos
+	from, all := s.pos, byte(0)
 	for s.pos < len(s.text) && classes[s.text[s.pos]]&stopsBare == 0 {
+		all |= s.text[s.pos]
 		s.pos++
 	}
 	if s.pos > from {
 		s.entered("bare")
+	}
+	if all >= utf8.RuneSelf {
+		s.foreignSpace(from)
+	}
+}
+
+// foreignSpace warns of characters that look like blanks and separate no words.
+func (s *scanner) foreignSpace(from int) {
+	bare := s.text[from:s.pos]
+	if i := strings.IndexFunc(bare, unicode.IsSpace); i >= 0 {
+		r, size := utf8.DecodeRuneInString(bare[i:])
+		s.warn(extent{from + i, from + i + size}, "quote it if that is meant", "%U looks like a blank, and is a part of this word", r)
 	}
 }
 
