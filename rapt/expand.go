@@ -72,10 +72,13 @@ func (l *Loader) expand(m module) (*Program, Diagnostics) {
 	return x.program, nil
 }
 
-// source notes a file that has a say in the program.
+// source notes a file that has a say in the program: once, unless it is copied.
+// Of copies there is a source for each in the order of the instructions, whose
+// texts name files as they were written: two instructions of two directories may
+// name two files by the same words, and only the order tells keys which is which.
 func (x *expansion) source(kind SourceKind, path, written string, ignore func(string, bool) bool) {
 	key := sourceKey{kind, path}
-	if x.sources[key] {
+	if x.sources[key] && kind != SourceCopy {
 		return
 	}
 	x.sources[key] = true

@@ -382,3 +382,34 @@ func TestHostileYAML(t *testing.T) {
 		}
 	}
 }
+
+// Two files may be called by one name, each from its own directory. Sources then
+// tell which of them each COPY means.
+func TestSourcesOfCopiesAreInOrder(t *testing.T) {
+	files := map[string]string{
+		"a/copy.rinc": "COPY f {{ to }}\n", "a/f": "a", "b/copy.rinc": "COPY f {{ to }}\n", "b/f": "b",
+		"one.rapt": "INCLUDE a.copy to=\"/x\"\nINCLUDE a.copy to=\"/y\"\nINCLUDE b.copy to=\"/z\"\n",
+		"two.rapt": "INCLUDE a.copy to=\"/x\"\nINCLUDE b.copy to=\"/y\"\nINCLUDE b.copy to=\"/z\"\n",
+	}
+	p := project(t, files)
+	described := func(target string) string {
+		program, err := (&Loader{Project: p}).Load(target, Span{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for _, i := range program.Build {
+			b.WriteString(i.Text + "\n")
+		}
+		for _, s := range program.Sources {
+			if s.Kind == SourceCopy {
+				rel, _ := filepath.Rel(p.Root, s.Path)
+				b.WriteString(rel + "\n")
+			}
+		}
+		return b.String()
+	}
+	texts := "COPY f /x\nCOPY f /y\nCOPY f /z\n"
+	expect(t, described("one"), texts+"a/f\na/f\nb/f\n")
+	expect(t, described("two"), texts+"a/f\nb/f\nb/f\n")
+}

@@ -26,7 +26,7 @@ type Program struct {
 	Mounts     []*Mount
 	Entrypoint []string // nil: not given
 	Cmd        []string // nil: not given
-	Sources    []*Source
+	Sources    []*Source // those of COPY in the order of Build, one for each time it is named
 
 	Warnings Diagnostics
 }
