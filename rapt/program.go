@@ -24,8 +24,8 @@ type Program struct {
 	From       *From // nil: the layer starts from nothing
 	Build      []*Instruction
 	Mounts     []*Mount
-	Entrypoint []string // nil: not given
-	Cmd        []string // nil: not given
+	Entrypoint []string  // nil: not given
+	Cmd        []string  // nil: not given
 	Sources    []*Source // those of COPY in the order of Build, one for each time it is named
 
 	Warnings Diagnostics
