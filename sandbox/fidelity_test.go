@@ -580,3 +580,42 @@ func TestMuchOutput(t *testing.T) {
 type counter int64
 
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
+
+// TestDescriptorsAreNotMixedUp has the agent's file at all places among those
+// that are handed over. Where the standard library moves descriptors out of each
+// other's way, it once ran a source of COPY in place of the agent: with all
+// rights, and in no sandbox.
+func TestDescriptorsAreNotMixedUp(t *testing.T) {
+	base := lower(t)
+	program, err := agentProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []CopySource
+	for range 8 {
+		sources = append(sources, CopySource{Path: base + "/etc/passwd"}, CopySource{Path: base + "/old"})
+	}
+	for n := range 40 {
+		var fill []*os.File
+		for range n {
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill = append(fill, f)
+		}
+		agent, err := sealed(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range fill {
+			f.Close()
+		}
+		b := newBox(t, base)
+		b.agent = agent
+		if err := b.run(&Copy{Sources: sources, Dest: "/x/"}, sh("cat /x/a")); err != nil || b.out.String() != "a" {
+			t.Errorf("with the agent at %d: %v, %q", agent.Fd(), err, b.out.String())
+		}
+		agent.Close()
+	}
+}

@@ -252,7 +252,7 @@ func (s *session) descriptors(encoded []byte, sources []*os.File) error {
 	if s.handed, err = s.standard(); err != nil {
 		return err
 	}
-	s.handed = append(append(s.handed, specFile, toEvents, control), sources...)
+	s.handed = append(append(s.handed, specFile, toEvents, control, nil), sources...)
 	return nil
 }
 
@@ -318,7 +318,10 @@ func (s *session) start(agent *os.File) (err error) {
 		attr.Cloneflags |= unix.CLONE_NEWUSER
 		words = append(words, wire.Unmapped)
 	}
-	program := fmt.Sprintf("/proc/self/fd/%d", agent.Fd())
+	// The agent is started by the number that its file is handed over as: others
+	// may be in use for something else by then, while the files are put in place.
+	s.handed[wire.AgentFD] = agent
+	program := fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD)
 	s.process, err = os.StartProcess(program, words, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
 	if err != nil {
 		return s.startError(err)

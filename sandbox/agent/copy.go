@@ -19,6 +19,9 @@ type copier struct {
 	uid, gid int
 	exclude  map[string]bool
 	linked   map[inode]string // path in the layer of a file with several names
+
+	cannotShare bool   // blocks, with this file system
+	buffer      []byte // for what the kernel does not copy
 }
 
 func (a *agent) copy(action *wire.Action) *opError {
@@ -229,7 +232,7 @@ func (c *copier) regular(from int, st *unix.Stat_t, in int, name, dest string) e
 		return err
 	}
 	defer unix.Close(fd)
-	if err := copyData(from, fd, st.Size); err != nil {
+	if err := c.copyData(from, fd, st); err != nil {
 		return err
 	}
 	if err := dress(fd, c.mode(st), c.uid, c.gid); err != nil {
@@ -247,32 +250,29 @@ func (c *copier) mode(st *unix.Stat_t) uint32 {
 	return st.Mode & 0o7777
 }
 
+// small files are not worth more than a read and a write.
+const small = 64 << 10
+
 // copyData shares the blocks if the file system can, else has the kernel copy
 // those that hold data.
-func copyData(from, to int, size int64) error {
-	if size == 0 {
+func (c *copier) copyData(from, to int, st *unix.Stat_t) error {
+	if st.Size == 0 {
 		return copyUnsized(from, to)
 	}
-	if unix.IoctlFileClone(to, from) == nil {
-		return nil
+	if !c.cannotShare {
+		if unix.IoctlFileClone(to, from) == nil {
+			return nil
+		}
+		c.cannotShare = true
 	}
-	for at := int64(0); at < size; {
-		start, err := unix.Seek(from, at, unix.SEEK_DATA)
-		if err == unix.ENXIO {
-			break // a hole up to the end
-		}
-		end := size
-		if err != nil {
-			start = at // this file system does not tell holes
-		} else if hole, err := unix.Seek(from, start, unix.SEEK_HOLE); err == nil {
-			end = hole
-		}
-		if err := copyRange(from, to, start, min(end, size)); err != nil {
-			return err
-		}
-		at = end
+	sparse := st.Blocks*512 < st.Size
+	switch {
+	case sparse:
+		return c.copySparse(from, to, st.Size)
+	case st.Size <= small:
+		return c.copyBuffered(from, to, 0, st.Size)
 	}
-	return unix.Ftruncate(to, size)
+	return c.copyRange(from, to, 0, st.Size)
 }
 
 // copyUnsized copies a file that says it is empty: most are, but what /proc and
@@ -294,7 +294,28 @@ func copyUnsized(from, to int) error {
 	}
 }
 
-func copyRange(from, to int, at, end int64) error {
+// copySparse keeps the holes.
+func (c *copier) copySparse(from, to int, size int64) error {
+	for at := int64(0); at < size; {
+		start, err := unix.Seek(from, at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break // a hole up to the end
+		}
+		end := size
+		if err != nil {
+			start = at // this file system does not tell holes
+		} else if hole, err := unix.Seek(from, start, unix.SEEK_HOLE); err == nil {
+			end = hole
+		}
+		if err := c.copyRange(from, to, start, min(end, size)); err != nil {
+			return err
+		}
+		at = end
+	}
+	return unix.Ftruncate(to, size)
+}
+
+func (c *copier) copyRange(from, to int, at, end int64) error {
 	for at < end {
 		in, out := at, at
 		n, err := unix.CopyFileRange(from, &in, to, &out, int(min(end-at, 1<<30)), 0)
@@ -302,7 +323,7 @@ func copyRange(from, to int, at, end int64) error {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EXDEV || err == unix.EINVAL || err == unix.EOPNOTSUPP || err == unix.ENOSYS:
-			return copyBuffered(from, to, at, end)
+			return c.copyBuffered(from, to, at, end)
 		case err != nil:
 			return err
 		case n == 0:
@@ -313,8 +334,11 @@ func copyRange(from, to int, at, end int64) error {
 	return nil
 }
 
-func copyBuffered(from, to int, at, end int64) error {
-	buf := make([]byte, 256<<10)
+func (c *copier) copyBuffered(from, to int, at, end int64) error {
+	if c.buffer == nil {
+		c.buffer = make([]byte, 256<<10)
+	}
+	buf := c.buffer
 	for at < end {
 		n, err := unix.Pread(from, buf[:min(int64(len(buf)), end-at)], at)
 		if err == unix.EINTR {

@@ -178,10 +178,15 @@ func (a *agent) replace(in int, name, dest string) (int, error) {
 	if name == "" {
 		return -1, unix.EISDIR
 	}
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(in, name, flags, 0o600)
+	if err != unix.EEXIST {
+		return fd, err
+	}
 	if err := a.remove(in, name, dest); err != nil {
 		return -1, err
 	}
-	return unix.Openat(in, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	return unix.Openat(in, name, flags, 0o600)
 }
 
 // remove removes a file; that there is none is fine. A mount point that only

@@ -17,7 +17,8 @@ const (
 	SpecFD    = 3 // a file that holds the encoded Spec
 	EventFD   = 4 // a pipe that takes Events
 	ControlFD = 5 // a socket: see below
-	SourceFD  = 6 // the first of the COPY sources, in order
+	AgentFD   = 6 // the agent's own program
+	SourceFD  = 7 // the first of the COPY sources, in order
 )
 
 // What goes through the control socket, one byte a message. To the agent: a
