@@ -73,7 +73,17 @@ type planner struct {
 
 func (p *planner) failed() error {
 	var errs, warnings rapt.Diagnostics
+	type place struct {
+		span    rapt.Span
+		message string
+	}
+	told := map[place]bool{}
 	for _, d := range p.found {
+		if at := (place{d.Span, d.Message}); told[at] {
+			continue // what many lead to is wrong once
+		} else {
+			told[at] = true
+		}
 		if d.Severity == rapt.Warning {
 			warnings = append(warnings, d)
 		} else {

@@ -37,6 +37,7 @@ type Project struct {
 	Settings Settings
 
 	source []byte
+	byName map[string]*Job // of Jobs
 }
 
 // A Value is a string of the project file and the place it stands at.
@@ -182,12 +183,13 @@ func (p *Project) Abs(path string) string {
 
 // Job returns the job of that name, or nil.
 func (p *Project) Job(name string) *Job {
-	for _, j := range p.Jobs {
-		if j.Name == name {
-			return j
+	if len(p.byName) != len(p.Jobs) { // while the file is still being read
+		p.byName = make(map[string]*Job, len(p.Jobs))
+		for _, j := range p.Jobs {
+			p.byName[j.Name] = j
 		}
 	}
-	return nil
+	return p.byName[name]
 }
 
 // Group returns the group of that name, written without its %, or nil.

@@ -73,6 +73,9 @@ func (inv *invocation) plan(ctx context.Context, e *engine.Engine, req engine.Re
 	if err != nil {
 		return nil, err
 	}
+	if len(plan.Warnings) > 0 && inv.strict {
+		return nil, plan.Warnings
+	}
 	if len(plan.Warnings) > 0 && inv.quiet == 0 {
 		plan.Warnings.Print(os.Stderr, inv.color())
 	}

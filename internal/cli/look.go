@@ -81,7 +81,7 @@ func (inv *invocation) programs(c *cobra.Command, args []string) ([]*rapt.Progra
 			errs = append(errs, d)
 		}
 	}
-	if len(errs) > 0 {
+	if len(errs) > 0 || len(warnings) > 0 && inv.strict {
 		return nil, append(warnings, errs...)
 	}
 	warnings.Print(os.Stderr, inv.color())

@@ -24,6 +24,7 @@ type invocation struct {
 	progress  string
 	events    string
 	colorFlag string
+	strict    bool // warnings are errors
 
 	make makeOptions
 	run  runOptions
@@ -40,6 +41,7 @@ func (inv *invocation) common(c *cobra.Command) {
 	f.CountVarP(&inv.verbose, "verbose", "v", "say more; may be repeated")
 	f.CountVarP(&inv.quiet, "quiet", "q", "say less; may be repeated")
 	f.BoolVarP(&inv.noAct, "no-act", "n", false, "print what would be done, and why, but do nothing")
+	f.BoolVar(&inv.strict, "warnings-as-errors", false, "let warnings about .rapt files fail the command")
 	f.StringVar(&inv.progress, "progress", "auto", "how to show progress: auto, tty, plain or quiet")
 	f.StringVar(&inv.events, "events", "", "write events as JSON to `FILE`, one a line; - is standard output")
 	f.StringVar(&inv.colorFlag, "color", "auto", "when to use colours: auto, always or never")
