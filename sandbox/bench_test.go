@@ -62,10 +62,10 @@ func BenchmarkEmptyCommand(b *testing.B) {
 	}
 }
 
-// BenchmarkCompare starts the same empty command in turn here and by other
+// BenchmarkEmptyCommandCompared starts the same empty command in turn here and by other
 // programs, so that all see the same machine, and reports medians, and the
 // processor time that each takes.
-func BenchmarkCompare(b *testing.B) {
+func BenchmarkEmptyCommandCompared(b *testing.B) {
 	spec := benchSpec(b, 1)
 	lower := spec.Layers[0]
 	others := map[string][]string{

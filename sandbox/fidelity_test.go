@@ -482,7 +482,7 @@ func TestNonUTF8Names(t *testing.T) {
 // TestRaptorDies kills a raptor that runs a sandbox, and all of that must end.
 func TestRaptorDies(t *testing.T) {
 	if dir := os.Getenv("RAPTOR_TEST_DIES"); dir != "" {
-		spec := &Spec{Layers: []string{dir + "/lower"}, Upper: dir + "/upper", Work: dir + "/work", Actions: []Action{sh("echo started; exec sleep 98765")}}
+		spec := &Spec{Layers: []string{dir + "/lower"}, Upper: dir + "/upper", Work: dir + "/work", Actions: []Action{sh("echo started; exec sleep " + os.Getenv("RAPTOR_TEST_WORD"))}}
 		Run(context.Background(), spec, Streams{Stdout: os.Stdout})
 		return
 	}
@@ -491,7 +491,8 @@ func TestRaptorDies(t *testing.T) {
 	os.Mkdir(dir+"/upper", 0o755)
 	os.Mkdir(dir+"/work", 0o755)
 	cmd := exec.Command(os.Args[0], "-test.run=TestRaptorDies")
-	cmd.Env = append(os.Environ(), "RAPTOR_TEST_DIES="+dir)
+	word := fmt.Sprint(1_000_000 + os.Getpid()) // of these tests, if others run, too
+	cmd.Env = append(os.Environ(), "RAPTOR_TEST_DIES="+dir, "RAPTOR_TEST_WORD="+word)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -499,16 +500,19 @@ func TestRaptorDies(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { cmd.Process.Kill() })
 	buf := make([]byte, 8)
 	if _, err := io.ReadFull(out, buf); string(buf) != "started\n" {
 		t.Fatalf("%q, %v", buf, err)
 	}
-	if !running("98765") {
-		t.Fatal("the program is not seen, so its end would not be either")
+	for begun := time.Now(); !running(word); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 5*time.Second {
+			t.Fatal("the program is not seen, so its end would not be either")
+		}
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for begun := time.Now(); running("98765"); time.Sleep(5 * time.Millisecond) {
+	for begun := time.Now(); running(word); time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > 2*time.Second {
 			t.Fatal("the program still runs")
 		}
@@ -617,5 +621,31 @@ func TestDescriptorsAreNotMixedUp(t *testing.T) {
 			t.Errorf("with the agent at %d: %v, %q", agent.Fd(), err, b.out.String())
 		}
 		agent.Close()
+	}
+}
+
+// TestManyAtATime runs sandboxes side by side, on the same layers.
+func TestManyAtATime(t *testing.T) {
+	base := lower(t)
+	done := make(chan error, 24)
+	for i := range cap(done) {
+		b := newBox(t, base)
+		b.Build = i%2 == 0
+		go func() {
+			err := b.run(sh(fmt.Sprintf("echo %d >/n; cat /n; (sleep 100 &); exit %d", i, i%3)))
+			var exit *ExitError
+			if i%3 != 0 && errors.As(err, &exit) && exit.Status == i%3 {
+				err = nil
+			}
+			if err == nil && b.out.String() != fmt.Sprintf("%d\n", i) {
+				err = fmt.Errorf("printed %q", b.out.String())
+			}
+			done <- err
+		}()
+	}
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -191,14 +191,6 @@ func (s *session) actions(w *wire.Spec) (sources []*os.File, err error) {
 	return sources, nil
 }
 
-func reason(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
-}
-
 // excluded lists what a source leaves out.
 func excluded(src CopySource) ([]string, error) {
 	if src.Ignore == nil {
@@ -382,16 +374,6 @@ func ended(state *os.ProcessState, err error) error {
 	return fmt.Errorf("it ended without a word: %v", state)
 }
 
-func (s *session) startError(err error) error {
-	e := &SetupError{Stage: "make namespaces", Err: reason(err)}
-	if s.ids != nil {
-		e.Help = userNamespaceHelp(err)
-	} else if errors.Is(err, unix.EPERM) {
-		e.Help = "this process may not make namespaces; in a container, give it CAP_SYS_ADMIN"
-	}
-	return e
-}
-
 // follow reads events until the agent closes the pipe. A nil result with a nil
 // error means that the agent ended without one.
 func (s *session) follow() (*Result, error) {
@@ -420,44 +402,13 @@ func (s *session) follow() (*Result, error) {
 		case wire.Failed:
 			return nil, &ActionError{Action: ev.Action, Op: ev.Op, Path: ev.Path, Err: said(ev)}
 		case wire.NoSetup:
-			return nil, &SetupError{Stage: ev.Op, Path: ev.Path, Err: said(ev), Help: setupHelp(ev)}
+			return nil, &SetupError{Stage: ev.Op, Path: ev.Path, Err: said(ev), Help: s.setupHelp(ev)}
 		case wire.Stage:
 			s.streams.Stage(ev.Op, ev.Entries)
 		case wire.Done:
 			return &Result{Entries: ev.Entries, Bytes: ev.Bytes}, nil
 		}
 	}
-}
-
-// said is the error that an event carries: an errno, with the kernel's own
-// words if there were any.
-func said(ev wire.Event) error {
-	errno := syscall.Errno(ev.Errno)
-	switch {
-	case ev.Errno == 0:
-		return errors.New(ev.Text)
-	case ev.Text != "" && ev.Text != errno.Error():
-		return &spoken{errno, ev.Text}
-	}
-	return errno
-}
-
-type spoken struct {
-	errno syscall.Errno
-	text  string
-}
-
-func (s *spoken) Error() string { return s.text }
-func (s *spoken) Unwrap() error { return s.errno }
-
-func setupHelp(ev wire.Event) string {
-	switch {
-	case ev.Errno == int(unix.ENOSYS), strings.Contains(ev.Path, "lowerdir+"):
-		return "this needs Linux 6.5 or newer"
-	case strings.Contains(ev.Op, "overlay") && ev.Errno == int(unix.ENODEV):
-		return "this kernel has no overlayfs; try modprobe overlay"
-	}
-	return ""
 }
 
 // forward hands signals to the agent, which hands them to the program.
