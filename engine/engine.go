@@ -135,6 +135,8 @@ type Layer struct {
 type Image struct {
 	Ref      *images.Ref
 	Resolved *images.Resolved
+
+	from rapt.Span // a FROM that names it
 }
 
 // Stack lists the layers that l stands on and l itself, lowest first.

@@ -125,6 +125,9 @@ func (e *Engine) fetch(ctx context.Context, s *stepRun, dest string, record *sto
 	e.fetching.Store(image.Ref, s)
 	defer e.fetching.Delete(image.Ref)
 	config, err := e.Images.Unpack(ctx, image.Ref, image.Resolved, dest, s.progress)
+	if err != nil && ctx.Err() == nil {
+		return s.step.Layer.at(err)
+	}
 	if err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func (p *planner) base(from *rapt.From) *Layer {
 		p.found = append(p.found, diagnose(from.Span, nil, err.Error()))
 		ref = &images.Ref{URL: from.URL, Name: "image"}
 	}
-	l := &Layer{Name: ref.Name, Image: &Image{Ref: ref}}
+	l := &Layer{Name: ref.Name, Image: &Image{Ref: ref, from: from.Span}}
 	p.bases[id] = l
 	l.step = &Step{Kind: Fetch, Name: p.name(ref.Name, from.URL), Layer: l}
 	p.plan.Steps = append(p.plan.Steps, l.step)
@@ -208,6 +208,9 @@ func (p *planner) resolve(ctx context.Context) error {
 				locked, _ = p.Lock.Lookup(recipes.PinImage, ref.URL, p.Platform)
 			}
 			res, err := p.Images.Resolve(ctx, ref, locked)
+			if err != nil && ctx.Err() == nil {
+				return l.at(err)
+			}
 			if err != nil {
 				return err
 			}
@@ -219,6 +222,11 @@ func (p *planner) resolve(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// at is an error about a base image, at the FROM that names it.
+func (l *Layer) at(err error) error {
+	return &Failure{Err: err, Diagnostic: diagnose(l.Image.from, nil, err.Error())}
 }
 
 // isPinned tells whether what a name stands for may change behind our back. A

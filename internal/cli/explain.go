@@ -16,15 +16,7 @@ func (inv *invocation) explainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "explain [NAME…]", Short: "Say for each step of jobs, groups or layers whether it would run, and what changed",
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := inv.project()
-			if err != nil {
-				return err
-			}
-			e, err := inv.engine(p, true)
-			if err != nil {
-				return err
-			}
-			plan, err := inv.planNames(c.Context(), e, args)
+			plan, err := inv.planOnly(c.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -36,25 +28,40 @@ func (inv *invocation) explainCommand() *cobra.Command {
 	return c
 }
 
-// planNames plans what names stand for, nothing left out: jobs, groups, or
-// else modules.
-func (inv *invocation) planNames(ctx context.Context, e *engine.Engine, names []string) (*engine.Plan, error) {
+// planOnly plans what names stand for, to be looked at, nothing left out: jobs,
+// groups, or else modules.
+func (inv *invocation) planOnly(ctx context.Context, names []string) (*engine.Plan, error) {
+	p, err := inv.project()
+	if err != nil {
+		return nil, err
+	}
+	e, err := inv.engine(p, true)
+	if err != nil {
+		return nil, err
+	}
 	req := engine.Request{Whole: true}
+	if len(names) == 0 && p.File == "" {
+		return nil, wrong(fmt.Errorf("nothing named, and there is no %s here", projectFile))
+	}
 	if len(names) == 0 {
-		req.Jobs = e.Project.Jobs
-		for _, g := range e.Project.Groups {
+		req.Jobs = p.Jobs
+		for _, g := range p.Groups {
 			req.Layers = append(req.Layers, g.Build...)
 		}
 	}
 	for _, name := range names {
-		jobs, layers, err := e.Project.Select([]string{name})
+		jobs, layers, err := p.Select([]string{name})
 		if err != nil {
-			req.Layers = append(req.Layers, recipes.Value{Text: name})
+			module := recipes.Value{Text: name}
+			if _, found := e.Load([]recipes.Value{module}); found.HasErrors() && len(p.Jobs) > 0 {
+				return nil, wrong(err) // it is neither
+			}
+			req.Layers = append(req.Layers, module)
 			continue
 		}
 		req.Jobs = append(req.Jobs, jobs...)
 		for _, layer := range layers {
-			req.Layers = append(req.Layers, recipes.Value{Text: layer, Span: e.Project.LayerSpan(layer)})
+			req.Layers = append(req.Layers, recipes.Value{Text: layer, Span: p.LayerSpan(layer)})
 		}
 	}
 	return inv.plan(ctx, e, req)

@@ -24,15 +24,7 @@ func (inv *invocation) graphCommand() *cobra.Command {
 			if write == nil {
 				return usage(c, "--format takes one of dot, mermaid, json, not %q", format)
 			}
-			p, err := inv.project()
-			if err != nil {
-				return err
-			}
-			e, err := inv.engine(p, true)
-			if err != nil {
-				return err
-			}
-			plan, err := inv.planNames(c.Context(), e, args)
+			plan, err := inv.planOnly(c.Context(), args)
 			if err != nil {
 				return err
 			}

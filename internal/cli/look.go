@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"raptor-make/engine"
 	"raptor-make/rapt"
 	"raptor-make/recipes"
 )
@@ -113,26 +112,7 @@ func (inv *invocation) showCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [TARGET…]", Aliases: []string{"s"}, Short: "Show the layers of targets as a tree; none named: the whole project",
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := inv.project()
-			if err != nil {
-				return err
-			}
-			req := engine.Request{Layers: targets(args)}
-			if len(args) == 0 {
-				if p.File == "" {
-					return usage(c, "no target given, and there is no %s here", projectFile)
-				}
-				req = engine.Request{Jobs: p.Jobs}
-				for _, g := range p.Groups {
-					req.Layers = append(req.Layers, g.Build...)
-				}
-			}
-			e, err := inv.engine(p, true)
-			if err != nil {
-				return err
-			}
-			req.Whole = true
-			plan, err := inv.plan(c.Context(), e, req)
+			plan, err := inv.planOnly(c.Context(), args)
 			if err != nil {
 				return err
 			}
