@@ -87,6 +87,8 @@ func TestLentFiles(t *testing.T) {
 		}, "test -s " + resolv + " && test -L " + resolv, nil},
 		{"resolv.conf a link to nothing", func(base string) { os.Symlink("/var/lib/none/resolv.conf", base+resolv) }, "test -s " + resolv + " && test -L " + resolv, nil},
 		{"resolv.conf a link to itself", func(base string) { os.Symlink("resolv.conf", base+resolv) }, "true", nil},
+		{"resolv.conf a link to the agent's memory", func(base string) { os.Symlink("/proc/self/mem", base+resolv) }, "true", nil},
+		{"resolv.conf a link to a device", func(base string) { os.Symlink("/dev/shm/none/x", base+resolv) }, "! test -e /dev/shm/none", nil},
 		{"resolv.conf a directory", func(base string) { os.Mkdir(base+resolv, 0o755) }, "test -d " + resolv, nil},
 		{"/etc renamed", nil, "rm -r /etc; mkdir /etc; echo a >/etc/a", []string{"d etc", "f etc/a a\n", "w etc/group", "w etc/passwd"}},
 		{"directory above changed", nil, "chmod 700 /usr/sbin", []string{"d usr", "d usr/sbin"}},

@@ -420,7 +420,10 @@ func (s *session) forward() (stop func()) {
 	go func() {
 		for {
 			select {
-			case sig := <-s.streams.Signals:
+			case sig, open := <-s.streams.Signals:
+				if !open {
+					return
+				}
 				if n, ok := sig.(syscall.Signal); ok && n > 0 && n < 128 {
 					s.control.Write([]byte{byte(n)})
 				}

@@ -232,7 +232,15 @@ func (a *agent) providePolicy() error {
 
 // lendFile puts content at a path without links. What the layers below have
 // there shows again when it goes.
+//
+// A hostile layer's link must not have us write elsewhere, to the kernel's files
+// below /proc for instance: it would be with all our rights.
 func (a *agent) lendFile(path string, content []byte, mode uint32) error {
+	for _, own := range []string{"/proc/", "/sys/", "/dev/", "/run/"} {
+		if strings.HasPrefix(path, own) {
+			return nil
+		}
+	}
 	if err := a.parents(path); err != nil {
 		return err
 	}
@@ -242,8 +250,11 @@ func (a *agent) lendFile(path string, content []byte, mode uint32) error {
 		return nil // a directory, or something stranger: the layer's own mind, too
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
+	var st, above unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return err
+	}
+	if err := unix.Stat(path[:strings.LastIndexByte(path, '/')+1], &above); err != nil || above.Dev != a.device {
 		return err
 	}
 	a.lentFiles = append(a.lentFiles, lentFile{path: path, content: content, id: inode{st.Dev, st.Ino}})
