@@ -105,14 +105,32 @@ func (r *running) close() {
 	}
 }
 
-// commit lets the outputs appear, each whole.
+// commit lets the outputs appear, each whole: also after a power failure, a
+// name stands for the old file or for all of the new one.
 func (r *running) commit() error {
 	for _, s := range r.staged {
-		if err := os.Rename(s.temp, s.path); err != nil {
-			return fmt.Errorf("put output in its place: %w", err)
+		err := syncPath(s.temp)
+		if err == nil {
+			err = os.Rename(s.temp, s.path)
+		}
+		if err == nil {
+			err = syncPath(filepath.Dir(s.path))
+		}
+		if err != nil {
+			return fmt.Errorf("put output %s in its place: %w", s.written, err)
 		}
 	}
 	return nil
+}
+
+// syncPath makes a file, or the names in a directory, durable.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 var containers atomic.Int64

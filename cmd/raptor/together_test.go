@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -144,7 +143,7 @@ func TestTroubledDisk(t *testing.T) {
 		"-- Raptor.toml --\n[run.job]\ntarget = \"job\"\noutput = \"out\"\n"
 	for _, when := range []string{"before", "during"} {
 		t.Run(map[string]string{"before": "read-only", "during": "I/O errors"}[when], func(t *testing.T) {
-			dir := loopMounted(t, 64)
+			dir := newDisk(t, 64).dir
 			w := project(t, dir, text)
 			remount := func(flags uintptr) error {
 				return unix.Mount("", dir, "", unix.MS_REMOUNT|flags, "")
@@ -187,28 +186,4 @@ func shutdown(t *testing.T, dir string) {
 	if err := unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush); err != nil {
 		t.Errorf("shut down: %v", err)
 	}
-}
-
-// loopMounted is a small ext4 file system of its own, of some MiB.
-func loopMounted(t *testing.T, mib int64) string {
-	t.Helper()
-	image := filepath.Join(t.TempDir(), "disk")
-	f, err := os.Create(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Truncate(mib << 20)
-	f.Close()
-	dir := t.TempDir()
-	for _, args := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, dir}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	return dir
 }
