@@ -178,6 +178,12 @@ func (f entry) mend(path string) error {
 		}
 	}
 	if !f.mode.IsDir() {
+		if there {
+			// The new file takes over the permissions of the old one.
+			if err := os.Chmod(path, f.mode.Perm()); err != nil {
+				return err
+			}
+		}
 		return renameio.WriteFile(path, f.data, f.mode.Perm(), renameio.IgnoreUmask())
 	}
 	if !there {
