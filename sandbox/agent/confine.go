@@ -9,8 +9,9 @@ import (
 )
 
 // confine gives up capabilities and system calls, for this thread and all
-// that it starts.
-func (a *agent) confine() error {
+// that it starts: a child inherits the bounding set, the session keyring and the
+// filter of the thread that forks it.
+func (a *agent) confine() *opError {
 	if !a.without(wire.Keyring) {
 		// So that the host's session keys are out of reach. The library's own
 		// call for this passes "" where the kernel wants no name.
@@ -56,6 +57,22 @@ func (a *agent) confine() error {
 		return &opError{"install system call filter", "", err}
 	}
 	return nil
+}
+
+// privileged does what takes rights that the main thread has given up, on a thread
+// that has not. Go starts no thread from one that a goroutine is locked to, because
+// its state may be strange; so that all but the main one have all rights.
+func (a *agent) privileged(do func()) {
+	if !a.confined {
+		do()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		do()
+		close(done)
+	}()
+	<-done
 }
 
 // limitCapabilities leaves this thread what programs may have, and SYS_ADMIN,

@@ -11,13 +11,15 @@
 // imports no package with a costly initialiser, and it depends on nothing in
 // the layer.
 //
-// One thread is special: the spawner's (spawn.go), which gives up what programs
-// must not have, and starts them all. All others keep all capabilities until
-// the end, to mount, to write files as the layer's root, and to seal.
+// One thread is special: the main one, which starts all programs, and gives up
+// what they must not have before the first. What takes more afterwards, writing
+// files as the layer's root and sealing, is done on other threads. In the common
+// case, a program and no more, nothing ever waits for another thread.
 package main
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -28,6 +30,7 @@ import (
 )
 
 func main() {
+	runtime.LockOSThread()
 	if len(os.Args) > 1 && os.Args[1] == wire.Unmapped {
 		startAgain()
 	}
@@ -59,7 +62,8 @@ func main() {
 	}
 	done := &wire.Event{Kind: wire.Done}
 	if a.Build {
-		if err := a.seal(done); err != nil {
+		var err *opError
+		if a.privileged(func() { err = a.seal(done) }); err != nil {
 			a.finish(&wire.Event{Kind: wire.NoSetup, Op: "seal layer", Path: err.path, Errno: errno(err.err), Text: err.err.Error()})
 		}
 		a.trace("seal layer")
@@ -86,13 +90,13 @@ func startAgain() {
 // An agent is one sandbox at work.
 type agent struct {
 	*wire.Spec
-	upper   int // the directory that takes the changes
-	work    int
-	layers  []int
-	bare    int    // the overlay without anything mounted on top of it
-	device  uint64 // of the overlay's directories
-	root    int    // the root with all mounts; 0: not opened yet
-	spawner *spawner
+	upper    int // the directory that takes the changes
+	work     int
+	layers   []int
+	bare     int    // the overlay without anything mounted on top of it
+	device   uint64 // of the overlay's directories
+	root     int    // the root with all mounts; 0: not opened yet
+	confined bool   // the main thread is
 
 	stubs     []stub
 	lentFiles []lentFile
@@ -203,11 +207,11 @@ func (a *agent) send(ev *wire.Event) {
 // finish reports how it ended and ends the sandbox: the kernel kills what is
 // left in it.
 func (a *agent) finish(ev *wire.Event) {
-	if !a.Build {
-		a.leaveMounts()
-		if a.State {
-			a.leaveState()
-		}
+	if !a.Build && len(a.stubs) > 0 {
+		a.privileged(a.leaveMounts)
+	}
+	if a.State {
+		a.privileged(a.leaveState)
 	}
 	a.send(ev)
 	os.Exit(0)
@@ -243,19 +247,22 @@ func (e *opError) Error() string { return e.op + " " + e.path + ": " + e.err.Err
 // act carries out one action; nil is success.
 func (a *agent) act(i int) *wire.Event {
 	action := &a.Actions[i]
-	var err *opError
-	switch action.Kind {
-	case wire.Run:
+	if action.Kind == wire.Run {
 		return a.run(i, action)
-	case wire.Mkdir:
-		err = a.mkdir(action)
-	case wire.Write:
-		err = a.write(action)
-	case wire.Copy:
-		err = a.copy(action)
-	default:
-		err = &opError{"carry out", "action", unix.ENOSYS}
 	}
+	var err *opError
+	a.privileged(func() {
+		switch action.Kind {
+		case wire.Mkdir:
+			err = a.mkdir(action)
+		case wire.Write:
+			err = a.write(action)
+		case wire.Copy:
+			err = a.copy(action)
+		default:
+			err = &opError{"carry out", "action", unix.ENOSYS}
+		}
+	})
 	if err == nil {
 		return nil
 	}

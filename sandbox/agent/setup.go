@@ -24,7 +24,6 @@ type operation struct {
 // before the root changes or must be read-only with all that is below, take
 // the new one.
 func (a *agent) setup() {
-	a.startSpawner() // on a thread of its own, meanwhile
 	sources := a.openSources()
 	ops := []operation{
 		{"make mounts private", "/", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
@@ -64,8 +63,7 @@ func (a *agent) setup() {
 		ops = append(ops, operation{"bring up", "lo", loopbackUp})
 	}
 	ops = append(ops, operation{"note", "mount points", a.noteStubs},
-		operation{"set host name", a.Hostname, func() error { return unix.Sethostname([]byte(a.Hostname)) }},
-		operation{"confine programs", "", a.spawner.confined})
+		operation{"set host name", a.Hostname, func() error { return unix.Sethostname([]byte(a.Hostname)) }})
 	if a.Wait {
 		ops = append(ops, operation{"wait for limits", "", func() error { <-a.goAhead; return nil }})
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"runtime"
 	"strings"
 	"syscall"
 
@@ -9,47 +8,6 @@ import (
 
 	"raptor-make/sandbox/internal/wire"
 )
-
-// A spawner starts programs from a thread that has given up what programs must
-// not have: a child inherits the bounding set, the session keyring and the
-// seccomp filter of the thread that forks it.
-type spawner struct {
-	requests chan spawnRequest
-	results  chan spawnResult
-	ready    chan error
-}
-
-type spawnRequest struct {
-	path string
-	argv []string
-	attr *syscall.ProcAttr
-}
-
-type spawnResult struct {
-	pid int
-	err error
-}
-
-func (a *agent) startSpawner() {
-	s := &spawner{requests: make(chan spawnRequest), results: make(chan spawnResult), ready: make(chan error, 1)}
-	a.spawner = s
-	go func() {
-		runtime.LockOSThread() // for good: the thread is of no other use
-		s.ready <- a.confine()
-		for r := range s.requests {
-			pid, err := syscall.ForkExec(r.path, r.argv, r.attr)
-			s.results <- spawnResult{pid, err}
-		}
-	}()
-}
-
-func (s *spawner) confined() error { return <-s.ready }
-
-func (s *spawner) start(r spawnRequest) (int, error) {
-	s.requests <- r
-	result := <-s.results
-	return result.pid, result.err
-}
 
 // rootAlone is root in no other groups: those that raptor was started with are
 // the host's.
@@ -75,6 +33,12 @@ func (a *agent) run(i int, action *wire.Action) *wire.Event {
 	if err != nil {
 		return failed("exec", action.Args[0], err)
 	}
+	if !a.confined {
+		if err := a.confine(); err != nil {
+			return &wire.Event{Kind: wire.NoSetup, Op: "confine programs: " + err.op, Path: err.path, Errno: errno(err.err), Text: err.err.Error()}
+		}
+		a.confined = true
+	}
 	attr := &syscall.ProcAttr{Dir: dir, Env: action.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true, Credential: rootAlone}}
 	if a.Terminal && i == len(a.Actions)-1 {
 		slave, err := a.openTerminal()
@@ -85,7 +49,7 @@ func (a *agent) run(i int, action *wire.Action) *wire.Event {
 		attr.Sys.Setctty = true
 		defer unix.Close(slave)
 	}
-	pid, err := a.spawner.start(spawnRequest{path, action.Args, attr})
+	pid, err := syscall.ForkExec(path, action.Args, attr)
 	if err != nil {
 		return failed("exec", action.Args[0], err)
 	}
