@@ -228,11 +228,14 @@ func (s *session) descriptors(encoded []byte, sources []*os.File) error {
 	if _, err := specFile.Write(encoded); err != nil {
 		return &SetupError{Stage: "write specification", Err: reason(err)}
 	}
-	events, toEvents, err := os.Pipe()
-	if err != nil {
+	// Not by os.Pipe, whose ends go through the poller: one thread more would have
+	// to be woken for each event.
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 		return &SetupError{Stage: "create event pipe", Err: err}
 	}
-	s.events = s.keep(events)
+	s.events = s.keep(os.NewFile(uintptr(ends[0]), "events"))
+	toEvents := os.NewFile(uintptr(ends[1]), "events")
 	s.agents = append(s.agents, toEvents)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
