@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"raptor-make/internal/boottest"
 )
@@ -29,6 +30,7 @@ func testBoots(t *testing.T) {
 }
 
 func boot(t *testing.T, m boottest.Machine, live bool) {
+	m.Deadline = 15 * time.Minute // on a machine that has much else to do
 	s := m.Boot(t)
 	s.Login("root", "raptor")
 	for _, c := range []struct {

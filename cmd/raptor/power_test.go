@@ -120,6 +120,17 @@ func newDisk(t *testing.T, mib int64) *disk {
 func (d *disk) again(t *testing.T) {
 	t.Helper()
 	command(t, "umount", d.dir)
+	// Sandboxes that were being made elsewhere meanwhile have the mount, too,
+	// for a moment. Mounted before it is let go of, it would still be the old.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		out, err := exec.Command("losetup", "-j", d.image).Output()
+		if err == nil && len(out) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the disk is still in use: %s %v", out, err)
+		}
+	}
 	command(t, "mount", "-o", "loop", d.image, d.dir)
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -94,7 +93,7 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 		Project: p, Package: pkg, Store: s, Lock: lock, Execute: sandbox.Run,
 		Loader: &rapt.Loader{Project: pkg, Log: func(level, template, text string) {
 			watch.Break() // it is to be said each time
-			logTemplate(level, template, text)
+			inv.logTemplate(level, template, text)
 		}},
 		Digests: digests, Watch: watch,
 		Images:  client,
@@ -185,21 +184,24 @@ func proxies() []string {
 	return env
 }
 
-func logTemplate(level, template, text string) {
-	levels := map[string]slog.Level{"trace": slog.LevelDebug - 4, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError}
-	slog.Log(nil, levels[level], template+": "+text)
+// logTemplate says what a template has to say: with -v also at level debug,
+// with -vv trace, with -q only warnings and errors, with -qq errors.
+func (inv *invocation) logTemplate(level, template, text string) {
+	needs := map[string]int{"trace": 2, "debug": 1, "info": 0, "warning": -1, "error": -2}
+	if inv.verbose-inv.quiet >= needs[level] {
+		fmt.Fprintf(os.Stderr, "%s: %s: %s\n", level, template, text)
+	}
 }
 
 // A linker makes packages of directories: the project, what it links, and what
 // those link.
 type linker struct {
-	inv     *invocation
-	watch   *engine.Watch
-	cache   string
-	lock    *recipes.Lock
-	main    *rapt.Package
-	known   map[string]*rapt.Package // by directory
-	recipes string
+	inv   *invocation
+	watch *engine.Watch
+	cache string
+	lock  *recipes.Lock
+	main  *rapt.Package
+	known map[string]*rapt.Package // by directory
 }
 
 func (l *linker) project(p *recipes.Project) (*rapt.Package, error) {
