@@ -139,6 +139,12 @@ func ignoreSignals() {
 		syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGIO, syscall.SIGPWR, syscall.SIGSYS} {
 		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
 	}
+	// Those that belong to C libraries are not Go's. posix_spawn(3) of glibc,
+	// with which make starts programs, has them ignored by all that follow.
+	act.handler = 0
+	for sig := uintptr(32); sig <= 34; sig++ {
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
+	}
 }
 
 // listen hears what raptor says, and ends the sandbox when raptor ends.
