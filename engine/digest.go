@@ -246,6 +246,28 @@ func (d *Digests) directory(h io.Writer, root, rel string, ignore func(string, b
 	return nil
 }
 
+// stamp writes the identity of a file, or of a directory with all below it.
+func stamp(h io.Writer, path string, ignore func(rel string, dir bool) bool) error {
+	root, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(at string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if rel, _ := filepath.Rel(root, at); rel != "." && ignore != nil && ignore(rel, d.IsDir()) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		id, err := identify(at, false)
+		fmt.Fprintf(h, "%q %v\n", at, id)
+		return err
+	})
+}
+
 // Probe is what path() in a template can ask about a file: whether it exists
 // and of which type it is, itself and what it leads to.
 func Probe(path string) Digest {

@@ -93,9 +93,8 @@ type Step struct {
 	State   State
 	Reasons []string // why it would run, in words
 
-	// waitsFor are undecided jobs, of which one has to run for this layer to
-	// be needed.
-	waitsFor []*Step
+	building sync.Mutex   // held while a postponed layer is built
+	failure  error        // of a postponed layer
 	last     *store.Layer // made under the same name before, if it has to be made
 }
 
@@ -103,8 +102,8 @@ type Step struct {
 type State int
 
 const (
-	// Pending: it is decided when the jobs whose outputs it reads, or whose
-	// readers need it, are done.
+	// Pending: of a job, it is decided when the jobs whose outputs it reads are
+	// done; of a layer, it is built as soon as such a job needs it.
 	Pending State = iota
 	ToDo
 	Current // there is nothing to do

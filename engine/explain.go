@@ -87,7 +87,7 @@ func (e *Engine) sourceDetail(l *Layer) detail {
 				continue
 			}
 			was := e.Store.Tree(before)
-			is, err := e.Digests.Listing(s.Path, s.Ignore)
+			is, err := e.Digests.Listing(s.Path, e.ignore(s.Path, s.Ignore))
 			if was == "" || err != nil {
 				return nil
 			}

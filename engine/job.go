@@ -28,6 +28,7 @@ type Container struct {
 type binding struct {
 	mount   *rapt.Mount
 	written []string // as the job says it
+	span    rapt.Span
 	path    string   // absolute, for --simple and --file
 	layers  []*Layer // for --layers and --overlay: a target each
 }
@@ -137,7 +138,7 @@ func (p *planner) bind(j *recipes.Job, layer *Layer, m recipes.Mount) *binding {
 		p.undeclared(j, layer, m)
 		return nil
 	}
-	b := &binding{mount: layer.Program.Mounts[i], written: recipes.Texts(m.Sources)}
+	b := &binding{mount: layer.Program.Mounts[i], written: recipes.Texts(m.Sources), span: m.Sources[0].Span}
 	single := b.mount.Type != rapt.MountLayers
 	if single && len(m.Sources) > 1 {
 		d := p.Project.Diagnose(m.Sources[1].Span, fmt.Sprintf("%s of %s takes one source, not %d", mountName(m.Name), j.Target.Text, len(m.Sources)), "")
@@ -327,7 +328,7 @@ func (e *Engine) jobKey(j *Container, record *store.Job, open map[*binding]strin
 		if !b.isInput() {
 			continue
 		}
-		label := "content of " + b.mount.Name
+		label := contentLabel(b)
 		if _, ok := open[b]; ok {
 			k.add(label, record.Part(label))
 			continue
@@ -352,6 +353,8 @@ func (e *Engine) bindingKey(k *keyer, b *binding) {
 		}
 	}
 }
+
+func contentLabel(b *binding) string { return "content of " + b.mount.Name }
 
 func (e *Engine) inputDigest(b *binding) (Digest, error) {
 	digest, err := e.Digests.Tree(b.path, nil)

@@ -40,8 +40,7 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 	if err := r.commit(); err != nil {
 		return nil, err
 	}
-	// What a job changes in its own inputs must not make it run again.
-	if err := e.jobKey(c, nil, nil); err != nil {
+	if err := e.ownChanges(c); err != nil {
 		return nil, err
 	}
 	record, err := e.record(c)
@@ -53,6 +52,30 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 		return nil, err
 	}
 	return written(record), nil
+}
+
+// ownChanges brings a job's key up to what it may have changed in its own
+// inputs, which must not make it run again. What it could only read is recorded
+// as it was before: if somebody else has changed it meanwhile, the job runs
+// again.
+func (e *Engine) ownChanges(c *Container) error {
+	k := &keyer{parts: c.Parts}
+	for _, b := range c.bindings {
+		if !b.isInput() || b.mount.ReadOnly {
+			continue
+		}
+		digest, err := e.inputDigest(b)
+		if err != nil {
+			return err
+		}
+		for i := range k.parts {
+			if k.parts[i].Label == contentLabel(b) {
+				k.parts[i].Value = string(digest)
+			}
+		}
+	}
+	c.Key = JobKey(k.sum())
+	return nil
 }
 
 // jobFailure says which container failed, and how.

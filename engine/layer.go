@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"raptor-make/internal/images"
@@ -60,7 +61,7 @@ func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instr
 	env, dir := e.environment(l), "/"
 	for _, in := range l.Program.Build {
 		env, dir = follow(in.Op, env, dir)
-		a := action(in.Op, env, dir)
+		a := e.action(in.Op, env, dir)
 		if w, ok := a.(*sandbox.Write); ok && path.Dir(w.Dest) != "/" {
 			// As COPY does: missing parents of a destination are made.
 			actions, from = append(actions, &sandbox.Mkdir{Dest: path.Dir(w.Dest), Parents: true, Mode: 0o755}), append(from, in)
@@ -72,7 +73,7 @@ func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instr
 	return actions, from
 }
 
-func action(op rapt.Op, env []string, dir string) sandbox.Action {
+func (e *Engine) action(op rapt.Op, env []string, dir string) sandbox.Action {
 	switch op := op.(type) {
 	case *rapt.Run:
 		return &sandbox.Exec{Args: op.Args, Env: unique(env), Dir: dir}
@@ -85,7 +86,7 @@ func action(op rapt.Op, env []string, dir string) sandbox.Action {
 	case *rapt.Copy:
 		c := &sandbox.Copy{Dest: within(dir, op.Dest), Mode: op.Mode, Owner: op.Owner}
 		for _, s := range op.Sources {
-			c.Sources = append(c.Sources, sandbox.CopySource{Path: s.Path, Ignore: s.Ignore})
+			c.Sources = append(c.Sources, sandbox.CopySource{Path: s.Path, Ignore: e.ignore(s.Path, s.Ignore)})
 		}
 		return c
 	}
@@ -97,6 +98,26 @@ func mode(given *fs.FileMode, otherwise fs.FileMode) fs.FileMode {
 		return *given
 	}
 	return otherwise
+}
+
+// ignore is what a copied directory leaves out: what it is told to, and the
+// project's own store.
+func (e *Engine) ignore(dir string, ignore func(string, bool) bool) func(string, bool) bool {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return ignore
+	}
+	store, err := filepath.EvalSymlinks(e.Store.Path(""))
+	if err != nil {
+		store = e.Store.Path("")
+	}
+	own, err := filepath.Rel(root, store)
+	if err != nil || !filepath.IsLocal(own) {
+		return ignore
+	}
+	return func(rel string, isDir bool) bool {
+		return rel == own || ignore != nil && ignore(rel, isDir)
+	}
 }
 
 // build makes a layer, whose lock is held.
@@ -166,6 +187,10 @@ func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Buil
 	}
 	var from []*rapt.Instruction
 	spec.Actions, from = e.actions(l)
+	before, err := e.stamps(l)
+	if err != nil {
+		return err
+	}
 	streams := s.streams()
 	streams.Started = func(i int) { s.detail(from[i].Text) }
 	result, err := e.Execute(ctx, spec, streams)
@@ -174,18 +199,41 @@ func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Buil
 		return explainFailure(err, from)
 	}
 	record.Entries, record.Bytes = result.Entries, result.Bytes
-	return e.sameSources(l)
+	after, err := e.stamps(l)
+	if err != nil {
+		return err
+	}
+	return e.sameSources(l, before == after)
 }
 
-// sameSources makes sure that what was copied is what the key says.
-func (e *Engine) sameSources(l *Layer) error {
+// stamps is the identity of everything that a layer copies, times of change
+// included: a file that was changed and changed back in between shows.
+func (e *Engine) stamps(l *Layer) (string, error) {
+	h := sha256.New()
+	for _, s := range l.Program.Sources {
+		if s.Kind == rapt.SourceCopy {
+			if err := stamp(h, s.Path, e.ignore(s.Path, s.Ignore)); err != nil {
+				return "", err
+			}
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// sameSources makes sure that what was copied is what the key says. Untouched:
+// nothing was changed since the step began.
+func (e *Engine) sameSources(l *Layer, untouched bool) error {
 	k := &keyer{}
 	p := &planner{Engine: e}
 	p.layerKey(l, k)
-	if LayerKey(k.sum()) == l.Key {
+	if LayerKey(k.sum()) == l.Key && untouched {
 		return e.rememberTrees(l, k)
 	}
-	return fmt.Errorf("%s: a source changed while it was copied: %s; build it again", l.Name, strings.Join(compare(l.Parts, k.parts, nil), "; "))
+	what := "it was changed and changed back"
+	if LayerKey(k.sum()) != l.Key {
+		what = strings.Join(compare(l.Parts, k.parts, nil), "; ")
+	}
+	return fmt.Errorf("%s: a source changed while it was copied (%s): build it again", l.Name, what)
 }
 
 // rememberTrees keeps what was in the directories that were copied, so that a
@@ -196,7 +244,7 @@ func (e *Engine) rememberTrees(l *Layer, k *keyer) error {
 		if s.Kind != rapt.SourceCopy || err != nil || !info.IsDir() {
 			continue
 		}
-		text, err := e.Digests.Listing(s.Path, s.Ignore)
+		text, err := e.Digests.Listing(s.Path, e.ignore(s.Path, s.Ignore))
 		if err != nil {
 			return err
 		}

@@ -40,7 +40,15 @@ func (e *Engine) Plan(ctx context.Context, req Request) (*Plan, error) {
 		return nil, err
 	}
 	p.decide(req.Whole)
-	return p.plan, p.sort()
+	return p.plan, nil
+}
+
+// Check finds what is wrong or suspicious in a request without anything being
+// executed or looked up, and counts the modules that it is made of.
+func (e *Engine) Check(req Request) (modules int, found rapt.Diagnostics) {
+	p := &planner{Engine: e, plan: &Plan{}, layers: map[string]*Layer{}, bases: map[string]*Layer{}, names: map[string]bool{}}
+	p.load(req)
+	return len(p.built), p.found
 }
 
 // Load loads the programs that names stand for, and tells what is wrong or
@@ -119,6 +127,7 @@ func (p *planner) load(req Request) {
 	if req.Run != nil {
 		p.plan.Run = p.job(req.Run)
 	}
+	p.paths()
 }
 
 // target is the layer that a module name stands for, nil if there is none.
@@ -296,18 +305,13 @@ func (p *planner) source(s *rapt.Source) (Digest, error) {
 	case rapt.SourceProbe:
 		return Probe(s.Path), nil
 	default:
-		return p.Digests.Tree(s.Path, s.Ignore)
+		return p.Digests.Tree(s.Path, p.ignore(s.Path, s.Ignore))
 	}
 }
 
 // order adds the steps of jobs, and sorts all steps.
 func (p *planner) order() error {
 	p.jobSteps()
-	return p.sort()
-}
-
-// sort puts each step after those it needs.
-func (p *planner) sort() error {
 	g, nodes := stepGraph(p.plan.Steps)
 	order, err := g.Order()
 	var cycle *graph.CycleError
@@ -369,7 +373,7 @@ func (p *planner) decide(whole bool) {
 		needed[s] = s.State == ToDo
 	}
 	p.spread(needed)
-	p.wait(needed)
+	p.postpone(needed)
 	p.plan.Steps = slices.DeleteFunc(p.plan.Steps, func(s *Step) bool {
 		return s.Layer != nil && !needed[s] && s.State == ToDo && !whole
 	})
@@ -387,9 +391,9 @@ func (p *planner) spread(needed map[*Step]bool) {
 	}
 }
 
-// wait has missing layers that only undecided jobs need wait for what decides
-// those jobs.
-func (p *planner) wait(needed map[*Step]bool) {
+// postpone marks missing layers that only undecided jobs need: each is built
+// when a job has been decided that needs it.
+func (p *planner) postpone(needed map[*Step]bool) {
 	for _, job := range p.plan.Steps {
 		if job.State != Pending || job.Job == nil {
 			continue
@@ -397,49 +401,7 @@ func (p *planner) wait(needed map[*Step]bool) {
 		for _, l := range job.Job.stacks() {
 			if s := l.step; s.State != Current && !needed[s] {
 				s.State, s.Reasons = Pending, append(s.Reasons, job.Name+" may need it")
-				s.waitsFor = append(s.waitsFor, job)
 			}
-		}
-	}
-	for _, s := range p.plan.Steps {
-		if len(s.waitsFor) > 0 {
-			p.detach()
-			break
-		}
-	}
-	for _, s := range p.plan.Steps {
-		for _, job := range s.waitsFor {
-			for _, need := range job.Needs {
-				// A job that waits for the layer itself is decided with it.
-				if need.Job != nil && !slices.Contains(s.waitsFor, need) {
-					s.Needs = append(s.Needs, need)
-				}
-			}
-		}
-	}
-}
-
-// detach takes steps that have nothing to do out from between those that wait
-// and those that need them: what is current needs nobody.
-func (p *planner) detach() {
-	direct := map[*Step][]*Step{}
-	for _, s := range p.plan.Steps { // each after those it needs
-		var list []*Step
-		for _, need := range s.Needs {
-			switch {
-			case len(need.waitsFor) > 0:
-				list = append(list, need)
-			case need.State == Current:
-				list = append(list, direct[need]...)
-			}
-		}
-		if s.State == Current {
-			if s.Layer != nil { // who needs a job needs its output alone
-				direct[s] = list
-			}
-			s.Needs = slices.DeleteFunc(slices.Clone(s.Needs), func(n *Step) bool { return n.State != Current })
-		} else {
-			s.Needs = append(s.Needs, list...)
 		}
 	}
 }

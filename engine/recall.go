@@ -182,20 +182,23 @@ func (e *Engine) Recollect(p *Plan, began time.Time) *Recollection {
 
 // watchPrograms notes the files of the programs of a plan.
 func (p *planner) watchPrograms() {
-	seen := map[string]bool{}
 	for _, l := range p.built {
 		p.Watch.File(l.Program.File, true)
 		for _, s := range l.Program.Sources {
 			if s.Kind != rapt.SourceCopy {
 				p.Watch.File(s.Path, true)
+				if s.Kind == rapt.SourceProbe {
+					p.Watch.File(s.Path, false)
+				}
+				continue
 			}
-			if s.Kind == rapt.SourceProbe {
-				p.Watch.File(s.Path, false)
+			// The root of its package may be any of the directories above.
+			for dir := s.Path; ; dir = filepath.Dir(dir) {
+				p.Watch.File(filepath.Join(dir, ".raptorignore"), true)
+				if dir == "/" {
+					break
+				}
 			}
-		}
-		if root := l.Program.Package.Root; !seen[root] {
-			seen[root] = true
-			p.Watch.File(filepath.Join(root, ".raptorignore"), true)
 		}
 	}
 }

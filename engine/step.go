@@ -52,13 +52,10 @@ func (s *stepRun) nothingToDo() bool {
 	switch {
 	case s.step.State == ToDo:
 		return false
-	case s.step.State == Pending && s.step.Job != nil:
-		s.decideJob(s.step, nil, nil)
+	case s.step.State == Pending && s.step.Layer != nil:
+		return true // without a word: it is built when somebody needs it
 	case s.step.State == Pending:
-		if !s.needed() {
-			return true // without a word: nobody asked for it
-		}
-		s.step.State = ToDo
+		s.decideJob(s.step, nil, nil)
 	}
 	if s.step.State != Current {
 		return false
@@ -67,19 +64,38 @@ func (s *stepRun) nothingToDo() bool {
 	return true
 }
 
-// needed decides the jobs that a layer waits for, until one has to run. They
-// come in the order in which they read from each other.
-func (s *stepRun) needed() bool {
-	for _, job := range s.step.waitsFor {
-		if job.State == Pending {
-			s.decideJob(job, nil, nil)
-		}
-		if job.State == ToDo {
-			return true
+// postponed builds the layers that a job needs and that were left until it was
+// decided, unless another job has had them built.
+func (s *stepRun) postponed(ctx context.Context) error {
+	if s.step.Job == nil {
+		return nil
+	}
+	for _, l := range s.step.Job.stacks() {
+		if err := s.run.postponedLayer(ctx, l.step); err != nil {
+			return &postponedError{l.step, err}
 		}
 	}
-	return false
+	return nil
 }
+
+func (r *run) postponedLayer(ctx context.Context, s *Step) error {
+	s.building.Lock()
+	defer s.building.Unlock()
+	if s.State == Pending {
+		s.State = Current
+		s.failure = r.stepRun(s).execute(ctx)
+	}
+	return s.failure
+}
+
+// A postponedError is a layer that failed, as the job sees it that needs it.
+type postponedError struct {
+	layer *Step
+	err   error
+}
+
+func (e *postponedError) Error() string { return e.err.Error() }
+func (e *postponedError) Unwrap() error { return e.err }
 
 func (s *stepRun) cached() {
 	ev := Event{Kind: Cached}
@@ -127,6 +143,9 @@ func (s *stepRun) execute(ctx context.Context) (err error) {
 		s.cached()
 		return nil
 	}
+	if err := s.postponed(ctx); err != nil {
+		return err
+	}
 	s.event(s.step, Event{Kind: Started})
 	if err := s.openLog(); err != nil {
 		return err
@@ -160,6 +179,11 @@ func (s *stepRun) doneByAnother() bool {
 }
 
 func (s *stepRun) failed(ctx context.Context, err error) {
+	var layer *postponedError
+	if errors.As(err, &layer) && ctx.Err() == nil {
+		s.event(s.step, Event{Kind: Skipped, Text: layer.layer.Name + " failed"})
+		return
+	}
 	kind := Failed
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
 		kind = Cancelled

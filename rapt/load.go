@@ -73,7 +73,8 @@ func (l *Loader) Load(target string, at Span, source []byte) (*Program, error) {
 
 // target finds the module that a target names.
 func (l *Loader) target(target string, at Span) (module, *refusal) {
-	if strings.ContainsRune(target, '/') || strings.HasSuffix(target, layerSuffix) {
+	file, _, _ := strings.Cut(target, "@")
+	if strings.ContainsRune(file, '/') || strings.HasSuffix(target, layerSuffix) {
 		return l.targetFile(target, at)
 	}
 	name, refused := parseModuleName(target)
@@ -91,6 +92,9 @@ func (l *Loader) targetFile(target string, at Span) (module, *refusal) {
 		bases = []string{dir, l.Project.Root}
 	}
 	stem, instance, instanced := strings.Cut(strings.TrimSuffix(target, layerSuffix), "@")
+	if !isInstance(instance) { // it names the layer's directory, too
+		return module{}, &refusal{message: quoteForMessage(target) + " is not the name of a module", label: instanceRule}
+	}
 	var path string
 	for _, base := range bases {
 		path = stem

@@ -29,6 +29,12 @@ type moduleName struct {
 // A refusal is why something that a user named is not to be had.
 type refusal struct{ message, label, help string }
 
+const instanceRule = "an instance is made of letters, digits, _, -, @ and dots"
+
+func isInstance(instance string) bool {
+	return strings.IndexFunc(instance, func(r rune) bool { return !isElementRune(r) && r != '.' && r != '@' }) < 0
+}
+
 // parseModuleName reads a name.
 func parseModuleName(text string) (moduleName, *refusal) {
 	n := moduleName{text: text}
@@ -40,10 +46,8 @@ func parseModuleName(text string) (moduleName, *refusal) {
 	if instanced && instance == "" {
 		return wrong("the instance behind @ is missing")
 	}
-	for _, r := range instance {
-		if !isElementRune(r) && r != '.' && r != '@' {
-			return wrong("an instance is made of letters, digits, _, -, @ and dots")
-		}
+	if !isInstance(instance) {
+		return wrong(instanceRule)
 	}
 	if strings.Contains(path, "/") {
 		dotted := strings.ReplaceAll(strings.TrimPrefix(path, "./"), "/", ".")

@@ -89,6 +89,9 @@ func (inv *invocation) carryOut(ctx context.Context, e *engine.Engine, plan *eng
 		return rapt.Diagnostics{{Message: fmt.Sprintf("%s would have to change: %s", recipes.LockName, strings.Join(changed, ", ")),
 			Help: "run raptor-make without --locked and keep the new lock file"}}
 	}
+	if err := e.Store.Prepare(); err != nil {
+		return err
+	}
 	if err := e.Lock.Save(); err != nil {
 		return err
 	}

@@ -142,8 +142,8 @@ func (inv *invocation) finish(err error) int {
 	case errors.As(err, &diagnostics), errors.As(err, &usage), isUnknownCommand(err):
 		code = statusWrong
 	}
-	if inv.command == "run" {
-		code = statusRaptor
+	if inv.command == "run" || usage != nil && usage.command.Name() == "run" {
+		code = statusRaptor // as docker run: all else is the command's own
 	}
 	return code
 }

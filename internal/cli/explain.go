@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,9 +40,19 @@ func (inv *invocation) planOnly(ctx context.Context, names []string) (*engine.Pl
 	if err != nil {
 		return nil, err
 	}
-	req := engine.Request{Whole: true}
+	req, err := request(e, names)
+	if err != nil {
+		return nil, err
+	}
+	return inv.plan(ctx, e, req)
+}
+
+// request is what names stand for: jobs, groups, or else modules; none means
+// the whole project. Nothing is left out of its plan.
+func request(e *engine.Engine, names []string) (engine.Request, error) {
+	p, req := e.Project, engine.Request{Whole: true}
 	if len(names) == 0 && p.File == "" {
-		return nil, wrong(fmt.Errorf("nothing named, and there is no %s here", projectFile))
+		return req, wrong(fmt.Errorf("nothing named, and there is no %s here", projectFile))
 	}
 	if len(names) == 0 {
 		req.Jobs = p.Jobs
@@ -50,11 +61,11 @@ func (inv *invocation) planOnly(ctx context.Context, names []string) (*engine.Pl
 		}
 	}
 	for _, name := range names {
-		jobs, layers, err := p.Select([]string{name})
-		if err != nil {
+		jobs, layers, selectErr := p.Select([]string{name})
+		if selectErr != nil {
 			module := recipes.Value{Text: name}
-			if _, found := e.Load([]recipes.Value{module}); found.HasErrors() && len(p.Jobs) > 0 {
-				return nil, wrong(err) // it is neither
+			if _, err := os.Stat(p.Abs(name + ".rapt")); err != nil && len(p.Jobs) > 0 && !strings.ContainsAny(name, "$./@") {
+				return req, wrong(selectErr) // it is neither
 			}
 			req.Layers = append(req.Layers, module)
 			continue
@@ -64,7 +75,7 @@ func (inv *invocation) planOnly(ctx context.Context, names []string) (*engine.Pl
 			req.Layers = append(req.Layers, recipes.Value{Text: layer, Span: p.LayerSpan(layer)})
 		}
 	}
-	return inv.plan(ctx, e, req)
+	return req, nil
 }
 
 func explain(w io.Writer, plan *engine.Plan) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 
 	"github.com/google/renameio/v2"
 	"github.com/hashicorp/go-multierror"
@@ -46,6 +47,10 @@ func format(file string, write, diff bool) error {
 	}
 	switch {
 	case write && !same:
+		file, err := filepath.EvalSymlinks(file) // a link stays one
+		if err != nil {
+			return err
+		}
 		info, err := os.Stat(file)
 		if err != nil {
 			return err

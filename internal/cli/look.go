@@ -7,23 +7,57 @@ import (
 	"github.com/spf13/cobra"
 
 	"raptor-make/rapt"
-	"raptor-make/recipes"
 )
 
 func (inv *invocation) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "check [TARGET…]", Aliases: []string{"c"}, Short: "Find mistakes without building; none named: everything in the project file",
-		RunE: func(c *cobra.Command, args []string) error {
-			programs, err := inv.programs(c, args)
-			if err != nil {
-				return err
-			}
-			if inv.quiet == 0 {
-				fmt.Fprintf(os.Stderr, "%d targets are right\n", len(programs))
-			}
-			return nil
-		},
+		RunE: func(c *cobra.Command, args []string) error { return inv.check(c, args) },
 	}
+}
+
+// check looks at jobs, groups and modules, or at all that the project file has.
+func (inv *invocation) check(c *cobra.Command, names []string) error {
+	p, err := inv.project()
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 && p.File == "" {
+		return usage(c, "no target given, and there is no %s that names any", projectFile)
+	}
+	e, err := inv.engine(p, true)
+	if err != nil {
+		return err
+	}
+	req, err := request(e, names)
+	if err != nil {
+		return err
+	}
+	modules, found := e.Check(req)
+	if err := inv.judge(found); err != nil {
+		return err
+	}
+	if inv.quiet == 0 {
+		fmt.Fprintf(os.Stderr, "nothing wrong in %s and %s\n", count(modules, "module"), count(len(req.Jobs), "job"))
+	}
+	return nil
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// judge tells warnings, and returns errors.
+func (inv *invocation) judge(found rapt.Diagnostics) error {
+	found = found.Sorted()
+	if found.HasErrors() || len(found) > 0 && inv.strict {
+		return found
+	}
+	found.Print(os.Stderr, inv.color())
+	return nil
 }
 
 func (inv *invocation) dumpCommand() *cobra.Command {
@@ -33,7 +67,7 @@ func (inv *invocation) dumpCommand() *cobra.Command {
 			if len(args) == 0 {
 				return usage(c, "no target given")
 			}
-			programs, err := inv.programs(c, args)
+			programs, err := inv.programs(args)
 			if err != nil {
 				return err
 			}
@@ -53,59 +87,18 @@ func (inv *invocation) dumpCommand() *cobra.Command {
 	}
 }
 
-// programs loads targets, and tells their warnings. None named means all that
-// the project file names.
-func (inv *invocation) programs(c *cobra.Command, args []string) ([]*rapt.Program, error) {
+// programs loads targets, and tells their warnings.
+func (inv *invocation) programs(args []string) ([]*rapt.Program, error) {
 	p, err := inv.project()
 	if err != nil {
 		return nil, err
-	}
-	names := targets(args)
-	if len(names) == 0 {
-		names = allTargets(p)
-	}
-	if len(names) == 0 {
-		return nil, usage(c, "no target given, and there is no %s that names any", projectFile)
 	}
 	e, err := inv.engine(p, true)
 	if err != nil {
 		return nil, err
 	}
-	programs, found := e.Load(names)
-	var errs, warnings rapt.Diagnostics
-	for _, d := range found {
-		if d.Severity == rapt.Warning {
-			warnings = append(warnings, d)
-		} else {
-			errs = append(errs, d)
-		}
-	}
-	if len(errs) > 0 || len(warnings) > 0 && inv.strict {
-		return nil, append(warnings, errs...)
-	}
-	warnings.Print(os.Stderr, inv.color())
-	return programs, nil
-}
-
-// allTargets are the modules that a project file names.
-func allTargets(p *recipes.Project) []recipes.Value {
-	var list []recipes.Value
-	seen := map[string]bool{}
-	add := func(values ...recipes.Value) {
-		for _, v := range values {
-			if !seen[v.Text] {
-				seen[v.Text] = true
-				list = append(list, v)
-			}
-		}
-	}
-	for _, j := range p.Jobs {
-		add(j.Target)
-	}
-	for _, g := range p.Groups {
-		add(g.Build...)
-	}
-	return list
+	programs, found := e.Load(targets(args))
+	return programs, inv.judge(found)
 }
 
 func (inv *invocation) showCommand() *cobra.Command {

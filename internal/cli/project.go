@@ -63,13 +63,8 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	}
 	dir := p.Abs(p.Settings.Store.Text)
 	s := store.Existing(dir)
-	if !look {
-		if os.Geteuid() != 0 {
-			return nil, rootless()
-		}
-		if s, err = store.Open(dir); err != nil {
-			return nil, err
-		}
+	if !look && os.Geteuid() != 0 {
+		return nil, rootless()
 	}
 	watch := &engine.Watch{}
 	inv.watched = watch

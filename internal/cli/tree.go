@@ -56,6 +56,8 @@ func (t *tree) draw(s *engine.Step, branch, indent string) {
 
 func state(s *engine.Step) string {
 	switch {
+	case s.State != engine.Current && len(s.Reasons) > 0 && strings.Contains(s.Reasons[0], "permission denied"):
+		return "unknown: " + s.Reasons[0]
 	case s.State == engine.Pending:
 		return "depends on another job"
 	case s.State == engine.Current && s.Kind == engine.Job:

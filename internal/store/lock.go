@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,6 +84,32 @@ func (s *Store) tryLock(name string) (*Lock, error) {
 			return lock, err
 		}
 	}
+}
+
+// lockOfDead is tryLock, with some patience for a process that was killed: what
+// it was just about to execute holds its locks for a moment more.
+func (s *Store) lockOfDead(name string) (*Lock, error) {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+		lock, err := s.tryLock(name)
+		if lock != nil || err != nil || time.Now().After(deadline) || s.holderLives(name) {
+			return lock, err
+		}
+	}
+}
+
+// holderLives tells whether the process that has signed a lock is there. It is
+// true as long as nobody has signed.
+func (s *Store) holderLives(name string) bool {
+	file, err := s.openLock(name)
+	if err != nil {
+		return true
+	}
+	defer file.Close()
+	var pid int
+	if _, err := fmt.Sscanf(holder(file), "process %d", &pid); err != nil {
+		return true
+	}
+	return unix.Kill(pid, 0) != unix.ESRCH
 }
 
 // taken signs a lock that was just taken. It is nil when the file has lost its

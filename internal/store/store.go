@@ -46,23 +46,29 @@ type Store struct {
 // Open opens the store in dir, making it when it is missing, and removes what
 // builds that were killed have left behind.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir: dir}
+	s := Existing(dir)
+	return s, s.Prepare()
+}
+
+// Prepare turns what Existing gave into what Open gives.
+func (s *Store) Prepare() error {
+	dir := s.dir
 	// Layers hold setuid programs that builds made: nobody else may reach them.
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return fmt.Errorf("open store: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("open store: %w", err)
+		return fmt.Errorf("open store: %w", err)
 	}
 	for _, sub := range []string{"layers", "jobs", "logs", "locks", "build", "uses", "trees"} {
 		if err := os.MkdirAll(s.private(sub), 0o755); err != nil {
-			return nil, fmt.Errorf("open store: %w", err)
+			return fmt.Errorf("open store: %w", err)
 		}
 	}
 	if err := s.checkVersion(); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.sweep()
+	return s.sweep()
 }
 
 // Existing is Open for those who only look: it makes and removes nothing. A
@@ -114,7 +120,7 @@ func (s *Store) sweep() error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	for _, e := range entries {
-		lock, err := s.tryLock(e.Name())
+		lock, err := s.lockOfDead(e.Name())
 		if err != nil || lock == nil {
 			continue // somebody is at work there
 		}
