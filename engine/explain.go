@@ -27,6 +27,9 @@ func compare(old, now []store.Part, more detail) []string {
 	for _, p := range now {
 		seen[p.Label] = true
 		before, ok := was[p.Label]
+		if strings.HasPrefix(p.Label, "name of ") && len(reasons) > 0 {
+			continue // it goes without saying
+		}
 		switch {
 		case !ok:
 			reasons = append(reasons, fmt.Sprintf("%s is new: %s", p.Label, readable(p.Value)))
@@ -41,7 +44,7 @@ func compare(old, now []store.Part, more detail) []string {
 		}
 	}
 	for _, p := range old {
-		if !seen[p.Label] {
+		if !seen[p.Label] && !strings.HasPrefix(p.Label, "name of ") {
 			reasons = append(reasons, fmt.Sprintf("%s is gone: it was %s", p.Label, readable(p.Value)))
 		}
 	}

@@ -168,6 +168,9 @@ func (r *run) all(ctx context.Context, p *Plan) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errSiblingFailed) {
 		return cause
 	}
+	if failures != nil && len(failures.Errors) == 1 {
+		return failures.Errors[0]
+	}
 	return failures.ErrorOrNil()
 }
 

@@ -1,7 +1,6 @@
 package rapt
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -108,7 +107,7 @@ func (x *expansion) read(r *reading, vars map[string]value.Value) {
 	r.lookups = make(map[string]bool)
 	t := x.loader.templates[r.path]
 	if t == nil {
-		content, err := os.ReadFile(r.path)
+		content, err := readFile(r.path)
 		if err != nil {
 			x.problems = append(x.problems, &Diagnostic{Message: "cannot read the file: " + reason(err).Error(), Span: Span{File: shownPath(r.path)}, Chain: r.chain})
 			return

@@ -117,7 +117,7 @@ func (l *Loader) loadYAML(state *minijinja.State, args []value.Value, kwargs map
 	if v, known := l.data[path]; known {
 		return v, nil
 	}
-	content, err := os.ReadFile(path)
+	content, err := readFile(path)
 	if err != nil {
 		message := fmt.Sprintf("load_yaml cannot read %s: %v", shownPath(path), reason(err))
 		if near := nearestEntry(path); near != "" {

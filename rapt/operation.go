@@ -203,7 +203,7 @@ func (x *expansion) render(r *reading, st *statement) (Op, string) {
 		x.refuse(r, w.extent, why)
 		return nil, ""
 	}
-	content, err := os.ReadFile(op.Template)
+	content, err := readFile(op.Template)
 	if err != nil {
 		why := missingFile(op.Template, w.text)
 		if why == nil {

@@ -2,6 +2,8 @@ package rapt
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -189,4 +191,17 @@ func damage(text string, found func(extent, string)) {
 		_, size := utf8.DecodeRuneInString(text[i:])
 		i += size
 	}
+}
+
+// readFile reads a file of a project. A named pipe would keep us waiting for
+// somebody to write to it.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is not a regular file")}
+	}
+	return os.ReadFile(path)
 }

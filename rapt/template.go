@@ -82,7 +82,7 @@ func (l *Loader) joinTemplate(name, parent string) string {
 		l.session.refused[full] = refusedTemplate{name, err}
 		return full
 	}
-	content, err := os.ReadFile(path)
+	content, err := readFile(path)
 	if err != nil {
 		l.record(SourceProbe, path, name)
 		if !errors.Is(err, os.ErrNotExist) {

@@ -14,7 +14,9 @@ var starter = []struct{ file, text string }{
 	{"base.rapt", `# A layer: a small Debian, and what is added to it here.
 FROM debian://trixie
 
-# RUN executes a program with exactly these arguments; there is no shell.
+# ENV is for the RUNs that follow. RUN executes a program with exactly these
+# arguments; there is no shell.
+ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update
 RUN apt-get install -y --no-install-recommends iproute2
 RUN apt-get clean

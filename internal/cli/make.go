@@ -61,7 +61,7 @@ NAME is a job or a group; %NAME is the group where a job has the same name, and
 
 func (inv *invocation) makeJobs(c *cobra.Command, names []string) error {
 	o := &inv.make
-	if o.jobs < 0 {
+	if c.Flags().Changed("jobs") && o.jobs < 1 {
 		return usage(c, "-j takes a number of steps, 1 or more, not %d", o.jobs)
 	}
 	if o.locked && o.update {
@@ -158,8 +158,11 @@ func list(p *recipes.Project) error {
 }
 
 func describe(g *recipes.Group) string {
-	if g.Description.Text != "" {
+	switch {
+	case g.Description.Text != "":
 		return g.Description.Text
+	case len(g.Build)+len(g.Run) == 0:
+		return "empty group"
 	}
 	return "group of " + strings.Join(append(recipes.Texts(g.Build), recipes.Texts(g.Run)...), ", ")
 }

@@ -37,7 +37,7 @@ type invocation struct {
 func (inv *invocation) common(c *cobra.Command) {
 	f := c.PersistentFlags()
 	f.SortFlags = false
-	f.VarP(&inv.links, "link", "L", "link the package `NAME PATH`; may be repeated")
+	f.VarP(&inv.links, "link", "L", "link a directory as a package: `NAME PATH`; may be repeated")
 	f.CountVarP(&inv.verbose, "verbose", "v", "say more; may be repeated")
 	f.CountVarP(&inv.quiet, "quiet", "q", "say less; may be repeated")
 	f.BoolVarP(&inv.noAct, "no-act", "n", false, "print what would be done, and why, but do nothing")

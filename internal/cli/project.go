@@ -79,6 +79,9 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 		return nil, err
 	}
 	digests := engine.LoadDigests(s.Remembered(), watch)
+	if e := epoch(p); e != "" && !isEpoch(e) {
+		return nil, wrong(fmt.Errorf("SOURCE_DATE_EPOCH is %q; it takes seconds since 1970, a whole number", e))
+	}
 	client := inv.images(p, cache)
 	client.Content = func(f *os.File) (string, error) {
 		digest, err := digests.File(f)
@@ -164,6 +167,11 @@ func epoch(p *recipes.Project) string {
 		return strconv.FormatInt(*e, 10)
 	}
 	return ""
+}
+
+func isEpoch(text string) bool {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return err == nil && n >= 0
 }
 
 // proxies are the variables that say how to reach the network.

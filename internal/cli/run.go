@@ -73,7 +73,9 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 		return err
 	}
 	if inv.noAct {
-		return printPlan(os.Stdout, plan)
+		err := printPlan(os.Stdout, plan)
+		fmt.Printf("would run a container of %s\n", args[0])
+		return err
 	}
 	if err := inv.carryOut(c.Context(), e, plan); err != nil {
 		if err == status(statusFailed) {

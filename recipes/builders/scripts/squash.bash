@@ -4,7 +4,7 @@
 
 compression_options() {
     case $COMPRESSION in
-    zstd) squash_options=(-comp zstd -Xcompression-level 15) ;;
+    zstd) squash_options=(-comp zstd -Xcompression-level 6) ;; # 15 takes 10 times as long, for 4 % of size
     xz) squash_options=(-comp xz -b 1M) ;;
     none) squash_options=(-noI -noId -noD -noF -noX) ;;
     *) squash_options=(-comp "$COMPRESSION") ;;
