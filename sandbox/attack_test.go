@@ -405,9 +405,15 @@ func segment(t *testing.T, _ *box) []string {
 	return []string{fmt.Sprint("KEY=", key)}
 }
 
-// sessionKey puts a key into the keyring that this process's children inherit.
+// sessionKey puts a key into the keyring that this process's children inherit:
+// the session's, or the user's where there is no session. Adding it to "the
+// session's" would make one there, for this thread alone.
 func sessionKey(t *testing.T, b *box) []string {
-	if _, err := unix.AddKey("user", "raptor-test", []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING); err != nil {
+	ring, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
+	if err != nil {
+		t.Skipf("no session keyring: %v", err)
+	}
+	if _, err := unix.AddKey("user", "raptor-test", []byte("secret"), ring); err != nil {
 		t.Skipf("no session keyring: %v", err)
 	}
 	return nil

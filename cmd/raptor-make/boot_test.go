@@ -43,7 +43,7 @@ func boot(t *testing.T, m boottest.Machine, live bool) {
 		{"findmnt -n -o FSTYPE /", "overlay", true, false},
 		{"findmnt -n -o FSTYPE /", "ext4", false, true},
 		{"dpkg-query -W -f '${db:Status-Status}\\n' openssh-server", "installed", true, true},
-		{"test -s /etc/machine-id && ls /etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key", true, true},
+		{"i=0; until [ -e /etc/ssh/ssh_host_ed25519_key ] || [ $((i += 1)) = 300 ]; do sleep 1; done; test -s /etc/machine-id && ls /etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key", true, true},
 	} {
 		if live && !c.live || !live && !c.disk {
 			continue
