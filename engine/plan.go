@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -312,30 +313,30 @@ func (p *planner) source(s *rapt.Source) (Digest, error) {
 // order adds the steps of jobs, and sorts all steps.
 func (p *planner) order() error {
 	p.jobSteps()
-	g, nodes := stepGraph(p.plan.Steps)
+	g := stepGraph(p.plan.Steps, func(*Step) time.Duration { return 1 })
 	order, err := g.Order()
 	var cycle *graph.CycleError
 	if errors.As(err, &cycle) {
 		slices.Reverse(cycle.Path)
-		return rapt.Diagnostics{{Message: "jobs wait for each other's output: " + cycle.Error()[len("cycle: "):], Span: rapt.Span{File: p.Project.File}}}
+		return rapt.Diagnostics{{Message: "jobs wait for each other's output: " + strings.Join(cycle.Path, " -> "), Span: rapt.Span{File: p.Project.File}}}
 	}
 	if err != nil {
 		return err
 	}
 	sorted := make([]*Step, len(order))
 	for i, n := range order {
-		sorted[i] = nodes[n]
+		sorted[i] = p.plan.Steps[n]
 	}
 	p.plan.Steps = sorted
 	return nil
 }
 
 // stepGraph is the graph of steps, with a node for each, in their order.
-func stepGraph(steps []*Step) (*graph.Graph, []*Step) {
+func stepGraph(steps []*Step, cost func(*Step) time.Duration) *graph.Graph {
 	g := &graph.Graph{}
 	at := make(map[*Step]graph.Node, len(steps))
 	for _, s := range steps {
-		at[s] = g.Add(s.Name, 1)
+		at[s] = g.Add(s.Name, int64(cost(s)))
 	}
 	for _, s := range steps {
 		for _, need := range s.Needs {
@@ -344,7 +345,7 @@ func stepGraph(steps []*Step) (*graph.Graph, []*Step) {
 			}
 		}
 	}
-	return g, steps
+	return g
 }
 
 // decide says for each step whether there is something to do, and leaves out

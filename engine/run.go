@@ -104,8 +104,8 @@ type result struct {
 // all walks the schedule: it hands steps to workers while there are any free,
 // and takes their results.
 func (r *run) all(ctx context.Context, p *Plan) error {
-	g := r.graph(p)
-	schedule, err := g.Schedule()
+	// Costs are the times that steps took before.
+	schedule, err := stepGraph(p.Steps, r.expected).Schedule()
 	if err != nil {
 		return err
 	}
@@ -187,23 +187,6 @@ func (r *run) dropped(s, because *Step, failed bool) {
 		return
 	}
 	r.event(s, Event{Kind: Cancelled})
-}
-
-// graph is that of a plan's steps, with the time they took before as costs.
-func (r *run) graph(p *Plan) *graph.Graph {
-	g := &graph.Graph{}
-	at := map[*Step]graph.Node{}
-	for _, s := range p.Steps {
-		at[s] = g.Add(s.Name, int64(r.expected(s)))
-	}
-	for _, s := range p.Steps {
-		for _, need := range s.Needs {
-			if n, ok := at[need]; ok {
-				g.Edge(n, at[s])
-			}
-		}
-	}
-	return g
 }
 
 // unknownCost is what a step is expected to take that was never made before.
