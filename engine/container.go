@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"raptor-make/internal/store"
@@ -315,6 +316,10 @@ func (e *Engine) file(r *running, b *binding) error {
 // stagedName is how the temporary file of an output is called, with the
 // output's name in it and a number after it.
 const stagedName = ".%s.raptor-"
+
+func isStaged(name string) bool {
+	return strings.HasPrefix(name, ".") && strings.Contains(name, ".raptor-")
+}
 
 func (r *running) stage(b *binding) error {
 	path := b.path

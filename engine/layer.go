@@ -100,23 +100,19 @@ func mode(given *fs.FileMode, otherwise fs.FileMode) fs.FileMode {
 	return otherwise
 }
 
-// ignore is what a copied directory leaves out: what it is told to, and the
-// project's own store.
+// ignore is what a copied directory leaves out: what it is told to, the
+// project's own store, and outputs that are just being written.
 func (e *Engine) ignore(dir string, ignore func(string, bool) bool) func(string, bool) bool {
+	own := ""
 	root, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return ignore
+	if err == nil {
+		own, err = filepath.Rel(root, resolved(e.Store.Path("")))
 	}
-	store, err := filepath.EvalSymlinks(e.Store.Path(""))
-	if err != nil {
-		store = e.Store.Path("")
-	}
-	own, err := filepath.Rel(root, store)
 	if err != nil || !filepath.IsLocal(own) {
-		return ignore
+		own = "" // the store is elsewhere
 	}
 	return func(rel string, isDir bool) bool {
-		return rel == own || ignore != nil && ignore(rel, isDir)
+		return rel == own || isStaged(filepath.Base(rel)) || ignore != nil && ignore(rel, isDir)
 	}
 }
 

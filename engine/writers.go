@@ -78,6 +78,9 @@ func (p *planner) paths() {
 	check := func(c *Container) {
 		for _, b := range c.bindings {
 			what := sources[resolved(b.path)]
+			if ext := filepath.Ext(b.path); what == "" && (ext == ".rapt" || ext == ".rinc") && !isGone(b.path) {
+				what = "a module"
+			}
 			switch {
 			case b.path == "":
 			case b.isOutput() && what != "":
