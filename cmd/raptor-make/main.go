@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command raptor-make runs the jobs and groups of a Raptor.toml. It is
 // `raptor make` under a shorter name.
 package main

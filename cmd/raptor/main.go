@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command raptor builds the layers that .rapt files describe, runs them as
 // containers, and runs the jobs of a Raptor.toml.
 package main
