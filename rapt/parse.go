@@ -320,7 +320,7 @@ func (p *parser) option(st *statement, w word, name, value string, given bool) b
 		p.fail(w.extent, "", "%s takes no value", name)
 		return false
 	case takesValue && given:
-		o.value = word{extent: extent{w.start + len(name) + 1, w.end}, text: value}
+		o.value = word{extent: extent{w.start + len(name) + 1, w.end}, text: value, plain: w.plain}
 	case takesValue:
 		if p.space(); p.atLineEnd() {
 			p.fail(w.extent, "", "%s lacks its value", name)
