@@ -29,13 +29,12 @@ type source struct {
 
 // newSource makes a source of what a module's file holds.
 func newSource(path string, content []byte) *source {
-	content = bytes.TrimPrefix(content, []byte("\ufeff"))
-	if bytes.IndexByte(content, '\r') >= 0 {
-		content = bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n"))
-	}
-	text := string(content)
+	text := string(bytes.TrimPrefix(content, []byte("\ufeff")))
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
+	}
+	if strings.IndexByte(text, '\r') >= 0 { // also before the end that was missing
+		text = strings.ReplaceAll(text, "\r\n", "\n")
 	}
 	return &source{path: path, shown: shownPath(path), text: text}
 }
