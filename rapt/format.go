@@ -160,12 +160,18 @@ func (f *formatter) statement(st *statement, line int) int {
 		end = f.source.starts()[next]
 	}
 	original := f.source.text[f.source.starts()[line]:end]
-	if !sameStatement(original, formatted) {
+	if !sameStatement(original, formatted) || opensTemplate(formatted) && !opensTemplate(original) {
 		formatted = original
 	}
 	f.b.WriteString(formatted)
 	f.empty = false
 	return next
+}
+
+// opensTemplate tells whether the template engine would find something in a
+// text. Pieces of a word that are joined can come to that: {"#".
+func opensTemplate(text string) bool {
+	return strings.Contains(text, "{{") || strings.Contains(text, "{%") || strings.Contains(text, "{#")
 }
 
 // sameStatement tells whether two texts are the same one statement, with as
