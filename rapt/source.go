@@ -34,9 +34,21 @@ func newSource(path string, content []byte) *source {
 		text += "\n"
 	}
 	if strings.IndexByte(text, '\r') >= 0 { // also before the end that was missing
-		text = strings.ReplaceAll(text, "\r\n", "\n")
+		text = withoutReturns(text)
 	}
 	return &source{path: path, shown: shownPath(path), text: text}
+}
+
+// withoutReturns takes away the carriage returns at the ends of lines, however
+// many.
+func withoutReturns(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		end := strings.TrimSuffix(line, "\n")
+		b.WriteString(strings.TrimRight(end, "\r"))
+		b.WriteString(line[len(end):])
+	}
+	return b.String()
 }
 
 // exactSource makes a source of a template whose text is not instructions: line
