@@ -66,11 +66,13 @@ func (e *SetupError) Error() string {
 }
 func (e *SetupError) Unwrap() error { return e.Err }
 
+func noAgent(err error) error {
+	return &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
+}
+
 func (s *session) startError(err error) error {
 	e := &SetupError{Stage: "make namespaces", Err: reason(err)}
-	if s.ids != nil {
-		e.Help = userNamespaceHelp(err)
-	} else if errors.Is(err, unix.EPERM) {
+	if errors.Is(err, unix.EPERM) {
 		e.Help = "this process may not make namespaces; in a container, give it CAP_SYS_ADMIN"
 	}
 	return e
@@ -104,11 +106,11 @@ func (s *session) setupHelp(ev wire.Event) string {
 		return "this needs Linux 6.5 or newer"
 	case overlay && ev.Errno == int(unix.ENODEV):
 		return "this kernel has no overlayfs; try modprobe overlay"
-	case overlay && s.ids != nil && ev.Errno == int(unix.EPERM):
+	case overlay && Rootless() && ev.Errno == int(unix.EPERM):
 		return "this kernel lets no ordinary user mount overlays (it takes Linux 5.11); use sudo"
 	case overlay && ev.Errno == int(unix.EINVAL):
 		return "the file system below may be one that cannot hold an overlay's changes (an overlay itself, NFS): use another"
-	case s.ids != nil && ev.Path == "/proc" && ev.Errno == int(unix.EPERM):
+	case Rootless() && ev.Path == "/proc" && ev.Errno == int(unix.EPERM):
 		return "parts of this system's own /proc are hidden, as in a container, and then no other may be mounted: with Docker, use --security-opt systempaths=unconfined"
 	case ev.Errno == int(unix.ENOSPC):
 		return "the disk is full, or there are too many mounts or namespaces (sysctl fs.mount-max, user.max_mnt_namespaces)"

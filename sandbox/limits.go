@@ -71,7 +71,7 @@ func limitError(err error) error {
 	if errors.As(err, &pe) {
 		e.Stage, e.Path, e.Err = "limit resources: "+pe.Op, pe.Path, pe.Err
 	}
-	if os.Geteuid() != 0 {
+	if Rootless() {
 		e.Help = "run it in a control group of your own: systemd-run --user --scope raptor …"
 	} else {
 		e.Help = "raptor needs a control group to make others in: in a container, give it a writable /sys/fs/cgroup"

@@ -1,28 +1,141 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"raptor-make/sandbox/internal/wire"
 )
 
-// An ordinary user's sandbox is in a user namespace, where the user is root and
-// the others are the subordinate ids that the machine's administrator gave the
-// user. The overlay keeps its marks in user attributes there, and sealing turns
-// them into the same whiteouts as root's. What differs from a layer that root
-// made: device nodes cannot be made; file capabilities are stored with the
-// user's id in them, and count for nobody else; on the host, all owners but the
-// user are subordinate ids.
+// An ordinary user's raptor is in a user namespace, as a whole: there the user
+// is root and the others are the subordinate ids that the machine's administrator
+// gave the user, so that unpacking images, building, removing and all else is
+// done as root does it. The overlay keeps its marks in user attributes there, and
+// sealing turns them into the same whiteouts as root's. What differs from a layer
+// that root made: device nodes cannot be made; file capabilities are stored with
+// the user's id in them, and count for nobody else; on the host, all owners but
+// the user are subordinate ids.
+
+// Rootless tells whether this process has no more rights on the machine than an
+// ordinary user: it is one, or it is root in a user namespace, its own or one that
+// a container engine made.
+func Rootless() bool { return os.Geteuid() != 0 || !initialNamespace() }
+
+// initialNamespace tells whether we are where the kernel's own ids count. The
+// number is the kernel's PROC_USER_INIT_INO.
+var initialNamespace = sync.OnceValue(func() bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/user", &st) != nil || st.Ino == 0xEFFFFFFD
+})
+
+// entered is the variable that tells a process that EnterUserNamespace has
+// started it: the number of a descriptor that is left, and the user's ids.
+const entered = "RAPTOR_USER_NAMESPACE"
+
+// EnterUserNamespace makes root of an ordinary user, which [Run] takes: the
+// program starts again, as the same process and with the same arguments and
+// descriptors, in a new user namespace. So it returns an error, or nil where
+// there is nothing to do; call it before anything is done that must not be done
+// twice. The namespace ends with its processes.
+func EnterUserNamespace() error {
+	if os.Geteuid() == 0 {
+		arrive()
+		return nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	enter, err := exec.LookPath("nsenter")
+	if err != nil {
+		return &SetupError{Stage: "find", Path: "nsenter", Err: exec.ErrNotFound, Help: "install it: in most distributions, it is in the package util-linux"}
+	}
+	ids, err := subordinateIDs()
+	if err != nil {
+		return err
+	}
+	namespace, err := ids.namespace()
+	if err != nil {
+		return err
+	}
+	// A process of several threads, as all of Go's are, cannot change its user
+	// namespace. nsenter can, before it executes us.
+	words := []string{"nsenter", fmt.Sprintf("--user=/proc/self/fd/%d", namespace), "--preserve-credentials", "--", program}
+	env := append(os.Environ(), fmt.Sprintf("%s=%d,%d,%d", entered, namespace, os.Geteuid(), os.Getegid()))
+	return &SetupError{Stage: "execute", Path: enter, Err: syscall.Exec(enter, append(words, os.Args[1:]...), env)}
+}
+
+// A caller is the user who was made root by EnterUserNamespace, by the ids of
+// before.
+type caller struct{ uid, gid int }
+
+var calledBy *caller
+
+// arrive takes down what the way into the namespace has left.
+func arrive() {
+	var namespace int
+	var c caller
+	if n, _ := fmt.Sscanf(os.Getenv(entered), "%d,%d,%d", &namespace, &c.uid, &c.gid); n == 3 && !initialNamespace() {
+		unix.Close(namespace)
+		calledBy = &c
+	}
+	os.Unsetenv(entered)
+}
+
+// AsCaller has a command run with the user's own ids, where EnterUserNamespace
+// has made us root: programs like ssh look for a user's files by them.
+func AsCaller(cmd *exec.Cmd) {
+	if calledBy == nil {
+		return
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: calledBy.uid, HostID: 0, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: calledBy.gid, HostID: 0, Size: 1}},
+	}
+}
+
+// namespace makes a user namespace and returns a descriptor of it, which is kept
+// by programs that we execute. It takes a process to make one.
+func (m *idMap) namespace() (int, error) {
+	agent, err := agentFile()
+	if err != nil {
+		return -1, noAgent(err)
+	}
+	wait, held, err := os.Pipe()
+	if err != nil {
+		return -1, err
+	}
+	defer held.Close()
+	holder, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD), []string{"raptor-agent", wire.Hold}, &os.ProcAttr{
+		Env: agentEnv, Files: []*os.File{0: wait, wire.AgentFD: agent}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}})
+	wait.Close()
+	if err != nil {
+		return -1, &SetupError{Stage: "make user namespace", Err: reason(err), Help: userNamespaceHelp(err)}
+	}
+	defer func() {
+		holder.Kill()
+		holder.Wait()
+	}()
+	if err := m.give(holder.Pid); err != nil {
+		return -1, err
+	}
+	path := fmt.Sprintf("/proc/%d/ns/user", holder.Pid)
+	fd, err := unix.Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return -1, &SetupError{Stage: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
 
 // idMap is who is who in a user namespace: triples of inside, outside, count.
 type idMap struct{ uid, gid [][3]int }
@@ -74,14 +187,14 @@ func subordinate(text string, names []string) (ranges [][3]int) {
 	return ranges
 }
 
-// mapIDs gives the agent, which waits for it, its ids. The two programs have
-// the right to that which we lack.
-func (s *session) mapIDs() error {
+// give gives the user namespace of a process its ids. The two programs have the
+// right to that which we lack.
+func (m *idMap) give(pid int) error {
 	for _, m := range []struct {
 		program string
 		ids     [][3]int
-	}{{"newuidmap", s.ids.uid}, {"newgidmap", s.ids.gid}} {
-		words := []string{strconv.Itoa(s.process.Pid)}
+	}{{"newuidmap", m.uid}, {"newgidmap", m.gid}} {
+		words := []string{strconv.Itoa(pid)}
 		for _, r := range m.ids {
 			words = append(words, strconv.Itoa(r[0]), strconv.Itoa(r[1]), strconv.Itoa(r[2]))
 		}
@@ -98,38 +211,6 @@ func (s *session) mapIDs() error {
 		return e
 	}
 	return nil
-}
-
-// Remove removes directories with all that is in them, upper directories above
-// all, whoever the files belong to inside. One that does not exist is no error.
-func Remove(ctx context.Context, paths ...string) error {
-	var left []string
-	for _, path := range paths {
-		path, err := filepath.Abs(path)
-		if err != nil {
-			return err
-		}
-		if err := os.RemoveAll(path); err == nil {
-			continue
-		} else if os.Geteuid() == 0 {
-			return err
-		}
-		left = append(left, path)
-	}
-	if len(left) == 0 {
-		return nil
-	}
-	ids, err := subordinateIDs()
-	if err != nil {
-		return err
-	}
-	s := &session{spec: &Spec{}, ids: &ids}
-	defer s.close()
-	if err := s.descriptors((&wire.Spec{Remove: left, Rootless: true}).Encode(), nil); err != nil {
-		return err
-	}
-	_, err = s.run(ctx)
-	return err
 }
 
 // userNamespaceHelp says why there is no user namespace, if it is known.

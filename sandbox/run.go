@@ -49,7 +49,6 @@ type session struct {
 	pumps   []*pump
 	process *os.Process
 	limiter *limiter // nil: no limits
-	ids     *idMap   // nil: we are root, and need no user namespace
 	action  int      // that was started last
 }
 
@@ -94,12 +93,8 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		_, err := os.Stat("/dev/kvm")
 		w.KVM = err == nil
 	}
-	if os.Geteuid() != 0 {
-		ids, err := subordinateIDs()
-		if err != nil {
-			return nil, err
-		}
-		s.ids, w.Rootless = &ids, true
+	if w.Rootless = Rootless(); w.Rootless && os.Geteuid() != 0 {
+		return nil, &SetupError{Stage: "make namespaces", Err: unix.EPERM, Help: "enter a user namespace first"}
 	}
 	s.weaken(w)
 	w.Wait = spec.Limits != Limits{}
@@ -258,7 +253,7 @@ func (s *session) run(ctx context.Context) (Result, error) {
 		agent, err = s.spec.agent, nil
 	}
 	if err != nil {
-		return Result{}, &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
+		return Result{}, noAgent(err)
 	}
 	err = s.start(agent)
 	for _, f := range s.agents {
@@ -308,16 +303,11 @@ func (s *session) start(agent *os.File) (err error) {
 	if s.limiter != nil {
 		attr.CgroupFD, attr.UseCgroupFD = s.limiter.fd()
 	}
-	words := []string{"raptor-agent"}
-	if s.ids != nil {
-		attr.Cloneflags |= unix.CLONE_NEWUSER
-		words = append(words, wire.Unmapped)
-	}
 	// The agent is started by the number that its file is handed over as: others
 	// may be in use for something else by then, while the files are put in place.
 	s.handed[wire.AgentFD] = agent
 	program := fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD)
-	s.process, err = os.StartProcess(program, words, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
+	s.process, err = os.StartProcess(program, []string{"raptor-agent"}, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
 	if err != nil {
 		return s.startError(err)
 	}
@@ -331,12 +321,6 @@ func (s *session) start(agent *os.File) (err error) {
 
 // introduce gives the agent what it cannot take for itself, and waits for.
 func (s *session) introduce() error {
-	if s.ids != nil {
-		if err := s.mapIDs(); err != nil {
-			return err
-		}
-		s.control.Write([]byte{wire.GoAhead})
-	}
 	if s.limiter != nil {
 		if err := s.limiter.join(s.process.Pid); err != nil {
 			return limitError(err)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"raptor-make/recipes"
+	"raptor-make/sandbox"
 )
 
 var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
@@ -102,6 +103,7 @@ func gitCommand(dir string, args ...string) (string, error) {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C", "GIT_DIR=", "GIT_WORK_TREE=")
 	cmd.Env = withoutEmpty(cmd.Env)
+	sandbox.AsCaller(cmd)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

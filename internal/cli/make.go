@@ -71,6 +71,11 @@ func (inv *invocation) makeJobs(c *cobra.Command, names []string) error {
 		return usage(c, "--debug-shell needs a terminal")
 	}
 	if o.directory != "" {
+		here, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		inv.startDir = here
 		if err := os.Chdir(o.directory); err != nil {
 			return usage(c, "%v", err)
 		}

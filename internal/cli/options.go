@@ -29,6 +29,8 @@ type invocation struct {
 	make makeOptions
 	run  runOptions
 
+	startDir string // where raptor was started, if the directory was changed since
+
 	display atomic.Pointer[ui.Display] // that has the terminal just now
 	watched *engine.Watch              // what the engine that was made last has read
 }

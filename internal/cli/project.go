@@ -27,7 +27,7 @@ func cacheDir() (string, error) {
 	if dir := os.Getenv("RAPTOR_CACHE_DIR"); dir != "" {
 		return filepath.Abs(dir)
 	}
-	if os.Geteuid() == 0 {
+	if !sandbox.Rootless() {
 		return "/var/cache/raptor", nil
 	}
 	dir, err := os.UserCacheDir()
@@ -63,8 +63,13 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	}
 	dir := p.Abs(p.Settings.Store.Text)
 	s := store.Existing(dir)
-	if !look && os.Geteuid() != 0 {
-		return nil, rootless()
+	if !look {
+		if err := inv.becomeRoot(); err != nil {
+			return nil, err
+		}
+		if err := s.CheckOwner(); err != nil {
+			return nil, err
+		}
 	}
 	watch := &engine.Watch{}
 	inv.watched = watch
@@ -116,9 +121,20 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	return e, nil
 }
 
-// rootless says that what ordinary users may do ends here.
-func rootless() error {
-	return fmt.Errorf("building layers and running containers takes root: run it with sudo; check, dump and show need no root")
+// becomeRoot makes root of an ordinary user. Then it does not return: raptor
+// begins again, as root.
+func (inv *invocation) becomeRoot() error {
+	if inv.startDir != "" {
+		here, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		defer os.Chdir(here)
+		if err := os.Chdir(inv.startDir); err != nil {
+			return err
+		}
+	}
+	return sandbox.EnterUserNamespace()
 }
 
 // lockFile is next to the project file; without one, in the store.
@@ -151,7 +167,10 @@ func (inv *invocation) images(p *recipes.Project, cache string) *images.Client {
 	if n, err := strconv.ParseInt(epoch(p), 10, 64); err == nil {
 		seconds = &n
 	}
-	c := &images.Client{Cache: cache, Platform: platform(p), Epoch: seconds, Offline: inv.make.offline, Mirrors: map[string][]string{}, Insecure: map[string]bool{}}
+	c := &images.Client{
+		Cache: cache, Platform: platform(p), Epoch: seconds, Offline: inv.make.offline, Rootless: sandbox.Rootless(),
+		Mirrors: map[string][]string{}, Insecure: map[string]bool{},
+	}
 	for host, r := range p.Settings.Registries {
 		c.Mirrors[host] = recipes.Texts(r.Mirrors)
 		c.Insecure[host] = r.Insecure

@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"raptor-make/engine"
+	"raptor-make/sandbox"
 )
 
 // recollectionFile is where the outcome of this very call is remembered: what
@@ -37,7 +38,7 @@ func (inv *invocation) recollectionFile(names []string) string {
 	}
 	h := sha256.New()
 	for _, part := range []any{inv.command, names, dir, o.file, o.set, inv.links.list, cache,
-		os.Geteuid(), os.Getenv("SOURCE_DATE_EPOCH"), self.Size(), self.ModTime().UnixNano()} {
+		sandbox.Rootless(), os.Getenv("SOURCE_DATE_EPOCH"), self.Size(), self.ModTime().UnixNano()} {
 		fmt.Fprintf(h, "%q\n", fmt.Sprintf("%q", part))
 	}
 	return filepath.Join(cache, "recollections", hex.EncodeToString(h.Sum(nil))[:32])

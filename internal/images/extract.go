@@ -22,7 +22,7 @@ import (
 
 // extraction is how entries of tars become files.
 type extraction struct {
-	rootless bool
+	rootless bool // root in a user namespace, where no device can be made
 	// marked is whether the tar must end with the mark that tars end with:
 	// without another check it may have been cut off between two entries.
 	marked bool
@@ -52,7 +52,6 @@ var quiet = sync.OnceFunc(func() {
 func extract(r io.Reader, dest string, opt extraction) error {
 	quiet()
 	var format layer.DirRootfs
-	format.MapOptions.Rootless = opt.rootless
 	extractor := layer.NewTarExtractor(&layer.UnpackOptions{OnDiskFormat: format})
 	source := &noted{Reader: r}
 	entries := tar.NewReader(source)
@@ -167,8 +166,9 @@ func (opt extraction) adapt(h *tar.Header) (bool, error) {
 		return false, nil
 	case tar.TypeCont:
 		h.Typeflag = tar.TypeReg
-	case tar.TypeChar:
-		if h.Devmajor == 0 && h.Devminor == 0 && file != "" {
+	case tar.TypeChar, tar.TypeBlock:
+		// One that cannot be made still takes the place of what was there.
+		if (h.Devmajor == 0 && h.Devminor == 0 || opt.rootless) && file != "" {
 			file = whiteout + file
 			h.Name, h.Typeflag, h.PAXRecords, h.Xattrs = path.Join(dir, file), tar.TypeReg, nil, nil //nolint:staticcheck
 		}
@@ -206,7 +206,7 @@ func (opt extraction) adapt(h *tar.Header) (bool, error) {
 func (opt extraction) checkCapability(dest string, h *tar.Header) error {
 	const capability = "security.capability"
 	want, ok := h.PAXRecords[xattrPrefix+capability]
-	if !ok || opt.rootless || h.Typeflag != tar.TypeReg {
+	if !ok || h.Typeflag != tar.TypeReg {
 		return nil
 	}
 	dir, file := filepath.Split(layer.CleanPath(h.Name))

@@ -97,8 +97,8 @@ type Client struct {
 	// Epoch is SOURCE_DATE_EPOCH, seconds: no file that a bootstrap makes is
 	// younger, and it is part of what debian:// resolves to. Nil is unset.
 	Epoch *int64
-	// Rootless unpacks as an ordinary user: owners and devices that cannot be
-	// made are left out.
+	// Rootless says that we are root in a user namespace: devices, which cannot be
+	// made there, are left out.
 	Rootless bool
 
 	// Log, if set, gives the writer for what programs print while r is

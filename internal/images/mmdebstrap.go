@@ -22,13 +22,12 @@ import (
 // process namespace, so that whatever becomes of it, or of us, no mount and no
 // process stays behind.
 type mmdebstrap struct {
-	args     []string
-	rootless bool
-	tmp      string // where its root file system grows; it and its content are removed
-	epoch    *int64
-	stdout   io.Writer
-	log      io.Writer
-	stage    func(string) // told what mmdebstrap says it does
+	args   []string
+	tmp    string // where its root file system grows; it and its content are removed
+	epoch  *int64
+	stdout io.Writer
+	log    io.Writer
+	stage  func(string) // told what mmdebstrap says it does
 }
 
 // errNoMmdebstrap tells what to do about it.
@@ -51,12 +50,11 @@ func (b *bootstrap) make(ctx context.Context, c *Client, r *Ref, part *os.File, 
 			// Those of this machine, which mmdebstrap copies for apt to work.
 			`--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"`,
 			"--", b.suite, "-"),
-		rootless: c.Rootless,
-		tmp:      strings.TrimSuffix(part.Name(), partSuffix) + rootSuffix,
-		epoch:    c.Epoch,
-		stdout:   out,
-		log:      c.log(r),
-		stage:    func(s string) { p("bootstrap: "+s, 0, 0) },
+		tmp:    strings.TrimSuffix(part.Name(), partSuffix) + rootSuffix,
+		epoch:  c.Epoch,
+		stdout: out,
+		log:    c.log(r),
+		stage:  func(s string) { p("bootstrap: "+s, 0, 0) },
 	}
 	if uri := b.uri(); uri != "" {
 		run.args = append(run.args, uri)
@@ -92,12 +90,8 @@ func (b *bootstrap) arguments(c *Client) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode := "root"
-	if c.Rootless {
-		mode = "unshare"
-	}
 	args := []string{
-		"--mode=" + mode,
+		"--mode=root",
 		"--variant=minbase",
 		"--architectures=" + architecture,
 		"--components=" + strings.Join(b.components, ","),
@@ -138,11 +132,10 @@ func (b *bootstrap) defaultSources(ctx context.Context, c *Client, r *Ref) ([]so
 			"--format=tar",
 			`--setup-hook=sed "s/^/`+sourceMark+`/" "$1/etc/apt/sources.list" >&2; exit 1`,
 			"--", b.suite, "/dev/null"),
-		rootless: c.Rootless,
-		tmp:      probe + rootSuffix,
-		stdout:   io.Discard,
-		log:      &said,
-		stage:    func(string) {},
+		tmp:    probe + rootSuffix,
+		stdout: io.Discard,
+		log:    &said,
+		stage:  func(string) {},
 	}
 	err = run.run(ctx)
 	sources := parseSources(said.String())
@@ -195,12 +188,10 @@ func (m *mmdebstrap) run(ctx context.Context) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL,
 		Setpgid:   true, // the terminal's Ctrl-C is for us to act on
-	}
-	if !m.rootless { // else it has to make its own, with one of users
 		// As the first process of its namespace it takes all others with it.
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+		Cloneflags: syscall.CLONE_NEWPID,
 		// Unshared, not cloned: then Go makes all mounts private.
-		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+		Unshareflags: syscall.CLONE_NEWNS,
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second

@@ -14,6 +14,7 @@
 //	    logs/base-AB1D….log       what its programs printed
 //	    locks/base-AB1D….lock     held (flock) while it is made
 //	    build/base-AB1D…/         where it is made: upper/ and work/
+//	    ids                       whose ids the owners of its files are
 //	    uses/4711-…               which layers a running process uses (flock)
 //	    trees/3F9C….txt           what a directory held that was copied, by digest
 //
@@ -60,6 +61,9 @@ func (s *Store) Prepare() error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("open store: %w", err)
 	}
+	if err := s.CheckOwner(); err != nil {
+		return err
+	}
 	for _, sub := range []string{"layers", "jobs", "logs", "locks", "build", "uses", "trees"} {
 		if err := os.MkdirAll(s.private(sub), 0o755); err != nil {
 			return fmt.Errorf("open store: %w", err)
@@ -67,6 +71,9 @@ func (s *Store) Prepare() error {
 	}
 	if err := s.checkVersion(); err != nil {
 		return err
+	}
+	if err := s.signOwner(); err != nil {
+		return fmt.Errorf("open store: %w", err)
 	}
 	return s.sweep()
 }

@@ -31,8 +31,11 @@ import (
 
 func main() {
 	runtime.LockOSThread()
-	if len(os.Args) > 1 && os.Args[1] == wire.Unmapped {
-		startAgain()
+	if len(os.Args) > 1 && os.Args[1] == wire.Hold {
+		for _, err := unix.Read(0, make([]byte, 1)); err == unix.EINTR; {
+			_, err = unix.Read(0, make([]byte, 1))
+		}
+		return
 	}
 	spec, err := readSpec()
 	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}
@@ -50,9 +53,6 @@ func main() {
 	}
 	ignoreSignals()
 	go a.listen()
-	if len(a.Remove) > 0 {
-		a.removeTrees()
-	}
 	a.setup()
 	for i := range a.Actions {
 		a.send(&wire.Event{Kind: wire.Started, Action: i})
@@ -69,22 +69,6 @@ func main() {
 		a.trace("seal layer")
 	}
 	a.finish(done)
-}
-
-// startAgain waits until the user namespace has its ids. Its capabilities were
-// lost when the agent started as nobody, and come back when root starts it.
-func startAgain() {
-	said := make([]byte, 1)
-	for {
-		n, err := unix.Read(wire.ControlFD, said)
-		if err == unix.EINTR {
-			continue
-		}
-		if n == 1 && err == nil {
-			unix.Exec("/proc/self/exe", []string{"raptor-agent"}, os.Environ())
-		}
-		os.Exit(1)
-	}
 }
 
 // An agent is one sandbox at work.

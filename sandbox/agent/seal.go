@@ -30,23 +30,6 @@ func (a *agent) seal(done *wire.Event) *opError {
 	return err
 }
 
-// removeTrees removes directories of the host, as the root of the user namespace
-// that their files belong to, and ends.
-func (a *agent) removeTrees() {
-	for _, path := range a.Remove {
-		i := strings.LastIndexByte(path, '/')
-		in, err := directory(path[:i+1])
-		if err == nil {
-			err = removeTree(in, path[i+1:])
-			unix.Close(in)
-		}
-		if err != nil && err != unix.ENOENT {
-			a.fail("remove", path, err)
-		}
-	}
-	a.finish(&wire.Event{Kind: wire.Done})
-}
-
 func removeTree(in int, name string) error {
 	err := unix.Unlinkat(in, name, 0)
 	if err != unix.EISDIR {

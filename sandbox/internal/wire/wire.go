@@ -27,9 +27,9 @@ const (
 // end is raptor's, and ends the sandbox.
 const GoAhead = 0
 
-// Unmapped is an agent's argument that says that it has no ids yet: it is to
-// wait for GoAhead and start again, because only that gives it capabilities.
-const Unmapped = "unmapped"
+// Hold is an agent's argument that says that it is there for its namespaces
+// alone: it lives until its standard input ends.
+const Hold = "hold"
 
 // A Spec is a sandbox as the agent makes it.
 type Spec struct {
@@ -54,8 +54,6 @@ type Spec struct {
 	Keep       uint64 // capabilities that programs may have, a bit each
 	Filter     []byte // seccomp program: struct sock_filter, in this machine's byte order
 	Actions    []Action
-
-	Remove []string // directories to remove: nothing else is done then
 }
 
 // A Mount is as in package sandbox.
@@ -232,7 +230,6 @@ func (s *Spec) Encode() []byte {
 	for _, a := range s.Actions {
 		a.encode(e)
 	}
-	e.strs(s.Remove)
 	e.str(end)
 	return e.buf
 }
@@ -288,7 +285,6 @@ func Decode(buf []byte) (*Spec, error) {
 	for range d.count() {
 		s.Actions = append(s.Actions, decodeAction(d))
 	}
-	s.Remove = d.strs()
 	if d.str() != end || len(d.buf) > 0 {
 		return nil, ErrShort
 	}

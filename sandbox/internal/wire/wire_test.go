@@ -15,7 +15,6 @@ func example() *Spec {
 			{Kind: Run, Args: []string{"a", ""}, Env: []string{"A=\xff"}, Dir: "/", Data: []byte{}},
 			{Kind: Copy, Dest: "/x", Parents: true, Mode: 0o4755, HasMode: true, Owner: "a:b", Data: []byte("d"), Sources: []Source{{3, "n", []string{"x/y"}}}},
 		},
-		Remove: []string{"/r"},
 	}
 }
 
