@@ -8,50 +8,21 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"raptor-make/internal/usertest"
 )
-
-// ordinary is a user made for these tests, with subordinate ids.
-const ordinary = "raptor-test"
-
-func makeUser(t *testing.T) *user.User {
-	t.Helper()
-	for _, program := range []string{"useradd", "newuidmap", "newgidmap"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s", program)
-		}
-	}
-	if _, err := user.Lookup(ordinary); err != nil {
-		if out, err := exec.Command("useradd", "--create-home", "--add-subids-for-system", ordinary).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	u, err := user.Lookup(ordinary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
 
 // TestRootless runs the test below as an ordinary user, on directories that
 // belong to that user, and compares what it made with what root makes.
 func TestRootless(t *testing.T) {
 	base := lower(t)
-	u := makeUser(t)
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	dir, err := os.MkdirTemp("", "raptor-rootless-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	u := usertest.New(t)
+	dir := u.Dir
 	agent, err := agentProgram()
 	if err != nil {
 		t.Fatal(err)
@@ -63,21 +34,17 @@ func TestRootless(t *testing.T) {
 	os.Rename(base, dir+"/lower")
 	write(t, dir+"/lower/probe", string(program), 0o755)
 	write(t, dir+"/agent", string(agent), 0o644)
-	copyFile(t, os.Args[0], dir+"/test", 0o755)
-	for _, d := range []string{"upper", "work", "tmp"} {
-		os.Mkdir(filepath.Join(dir, d), 0o755)
+	for _, d := range []string{"upper", "work"} {
+		os.Mkdir(u.Path(d), 0o755)
 	}
-	if out, err := exec.Command("chown", "-R", u.Uid+":"+u.Gid, dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	u.Copy(t, os.Args[0], "test")
+	u.Give(t, dir)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, dir+"/test", "-test.run=^TestAsUser$", "-test.v")
-	cmd.Dir = dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "RAPTOR_TEST_USER=" + dir, "RAPTOR_TEST_UID=" + u.Uid, "RAPTOR_AGENT=" + dir + "/agent", "TMPDIR=" + dir + "/tmp"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	cmd := u.Command(ctx, dir, []string{"RAPTOR_TEST_USER=" + dir, fmt.Sprint("RAPTOR_TEST_UID=", u.UID), "RAPTOR_AGENT=" + dir + "/agent"},
+		dir+"/test", "-test.run=^TestAsUser$", "-test.v")
 	out, err := cmd.CombinedOutput()
-	t.Logf("as %s:\n%s", ordinary, out)
+	t.Logf("as %s:\n%s", u.Name, out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +61,7 @@ func TestRootless(t *testing.T) {
 			return 0
 		}
 		text, _ := os.ReadFile(file)
-		for _, r := range subordinate(string(text), []string{u.Uid, ordinary}) {
+		for _, r := range subordinate(string(text), []string{u.Name}) {
 			if id >= r[1] && id < r[1]+r[2] {
 				return id - r[1] + r[0]
 			}
@@ -106,7 +73,7 @@ func TestRootless(t *testing.T) {
 		i := strings.LastIndexByte(line, ' ')
 		var fu, fg int
 		fmt.Sscanf(line[i:], " %d:%d", &fu, &fg)
-		got = append(got, fmt.Sprintf("%s %d:%d", line[:i], inside(fu, uid, "/etc/subuid"), inside(fg, gid, "/etc/subgid")))
+		got = append(got, fmt.Sprintf("%s %d:%d", line[:i], inside(fu, u.UID, "/etc/subuid"), inside(fg, u.GID, "/etc/subgid")))
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("the user's layer is\n  %s\nroot's is\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))

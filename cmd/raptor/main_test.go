@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"raptor-make/internal/cli"
+	"raptor-make/internal/usertest"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asUser) != "" {
+		os.Exit(m.Run()) // with the built programs, which PATH has
+	}
 	testscript.Main(m, map[string]func(){
 		"raptor":      func() { os.Exit(cli.Raptor(os.Args[1:])) },
 		"raptor-make": func() { os.Exit(cli.RaptorMake(os.Args[1:])) },
@@ -28,18 +33,30 @@ func TestMain(m *testing.M) {
 //	busybox FILE       makes a root file system of busybox as a tar
 //	status N CMD…      runs a command that must end with exit status N
 //	layer NAME         sets $layer to the directory of a finished layer
+//	[ordinary]         is true for an ordinary user
 func TestScripts(t *testing.T) {
-	if os.Geteuid() != 0 {
+	ordinary := os.Getenv(asUser)
+	if os.Geteuid() != 0 && ordinary == "" {
 		t.Skip("needs root")
 	}
 	testscript.Run(t, testscript.Params{
+		WorkdirRoot:         ordinary,
 		Dir:                 "testdata/script",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		Condition: func(what string) (bool, error) {
+			if what != "ordinary" {
+				return false, fmt.Errorf("unknown condition")
+			}
+			return ordinary != "", nil
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RAPTOR_CACHE_DIR", filepath.Join(env.WorkDir, ".cache"))
 			env.Setenv("RAPTOR_AGENT", os.Getenv("RAPTOR_AGENT"))
-			env.Setenv("GOCACHE", goCache(t))
+			env.Setenv("TMPDIR", os.TempDir()) // one below the project would be copied with it
+			if ordinary == "" {
+				env.Setenv("GOCACHE", goCache(t))
+			}
 			env.Setenv("PATH", env.Getenv("PATH"))
 			return nil
 		},
@@ -57,6 +74,35 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// asUser is the variable that makes TestScripts do its work as an ordinary user,
+// in the directory that it names.
+const asUser = "RAPTOR_TEST_AS_USER"
+
+// TestScriptsAsUser runs all scripts as an ordinary user: everything that they
+// show is the same without root.
+func TestScriptsAsUser(t *testing.T) {
+	u := usertest.New(t)
+	for _, name := range []string{"raptor", "raptor-make"} {
+		u.Copy(t, program(t, name), "bin-"+name)
+	}
+	bin := u.Path("bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"raptor", "raptor-make"} {
+		os.Rename(u.Path("bin-"+name), filepath.Join(bin, name))
+	}
+	u.Copy(t, "testdata", "testdata")
+	test := u.Copy(t, os.Args[0], "test")
+	work := u.Path("scripts")
+	os.Mkdir(work, 0o755)
+	u.Give(t, work)
+	cmd := u.Command(t.Context(), u.Dir, []string{asUser + "=" + work, "PATH=" + bin + ":" + os.Getenv("PATH")}, test, "-test.run=^TestScripts$", "-test.v")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // goCache lets programs under test build the sandbox's agent when there is no
