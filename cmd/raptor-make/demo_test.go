@@ -140,10 +140,9 @@ func mountLayers(t *testing.T) string {
 	return at
 }
 
-// listing describes every entry of a tree: type, mode, owner, size, target,
+// list describes every entry of a tree: type, mode, owner, size, target,
 // device, number of names, and extended attributes.
-func listing(t *testing.T, dir string) map[string]string {
-	t.Helper()
+func list(dir string) (map[string]string, error) {
 	list := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == dir {
@@ -170,6 +169,12 @@ func listing(t *testing.T, dir string) map[string]string {
 		list[rel] = b.String()
 		return nil
 	})
+	return list, err
+}
+
+func listing(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	list, err := list(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
