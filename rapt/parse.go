@@ -344,5 +344,9 @@ func (p *parser) unknownOption(st *statement, w word, name string, known []strin
 	if label == "" {
 		label = "the options are " + strings.Join(known, ", ")
 	}
-	p.fail(extent{w.start, w.start + min(len(name), w.end-w.start)}, label, "%s has no option %s", st.keyword, name)
+	at := w.extent
+	if w.plain {
+		at.end = w.start + len(name)
+	}
+	p.fail(at, label, "%s has no option %s", st.keyword, name)
 }
