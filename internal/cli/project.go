@@ -63,6 +63,7 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	}
 	dir := p.Abs(p.Settings.Store.Text)
 	s := store.Existing(dir)
+	s.Sync = sandbox.Sync
 	if !look && os.Geteuid() != 0 {
 		return nil, rootless()
 	}

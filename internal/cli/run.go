@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -179,13 +180,25 @@ func onTerminal() (streams sandbox.Streams, env []string) {
 }
 
 // handedOn is for the time that a container runs: interrupts are its own. The
-// second one is ours.
+// second one is ours, and the container then has to end while we have patience.
 func handedOn(outer context.Context) (context.Context, <-chan os.Signal, func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(outer))
 	signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	got := make(chan os.Signal, 8)
 	on := make(chan os.Signal, 8)
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	terminal, _ := term.GetState(int(os.Stdin.Fd())) // nil if it is none
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			if terminal != nil {
+				term.Restore(int(os.Stdin.Fd()), terminal)
+			}
+			os.Exit(statusInterrupted)
+		}
+	})
 	go func() {
 		interrupts := 0
 		for s := range got {
@@ -198,5 +211,5 @@ func handedOn(outer context.Context) (context.Context, <-chan os.Signal, func())
 			on <- s
 		}
 	}()
-	return ctx, on, func() { signal.Stop(got); cancel(nil) }
+	return ctx, on, func() { stop(); close(ended); signal.Stop(got); cancel(nil) }
 }

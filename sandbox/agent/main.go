@@ -31,8 +31,15 @@ import (
 
 func main() {
 	runtime.LockOSThread()
-	if len(os.Args) > 1 && os.Args[1] == wire.Unmapped {
-		startAgain()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case wire.Unmapped:
+			startAgain()
+		case wire.SyncFiles:
+			os.Exit(syncFiles(unix.Fsync, os.Args[2]))
+		case wire.SyncWhole:
+			os.Exit(syncFiles(unix.Syncfs, os.Args[2]))
+		}
 	}
 	spec, err := readSpec()
 	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}
