@@ -54,6 +54,10 @@ the command could not be executed, 127 when it was not found.`,
 }
 
 func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
+	if mounts := inv.run.mounts.list; len(args) == 0 && len(mounts) > 0 {
+		last := mounts[len(mounts)-1]
+		return usage(c, "no target given: -M takes the name of a mount and what fills it, here %q and %q", last[0], last[1])
+	}
 	if len(args) == 0 {
 		return usage(c, "no target given")
 	}
