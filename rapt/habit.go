@@ -56,7 +56,8 @@ func (p *parser) shellQuotes(st *statement) {
 }
 
 // listForm refuses a program and its arguments in the form of a list, which
-// Dockerfiles have. It leaves alone what is none: [ is a program, too.
+// Dockerfiles have. It leaves alone what is none: [ is a program, too, and may
+// have one argument in quotes.
 func (p *parser) listForm(st *statement) bool {
 	p.space()
 	if !strings.HasPrefix(p.text[p.pos:], "[") {
@@ -64,7 +65,7 @@ func (p *parser) listForm(st *statement) bool {
 	}
 	q := parser{scanner: scanner{text: p.text, pos: p.pos, quiet: true}}
 	list, ok := q.expression()
-	if !ok || len(list.items) == 0 {
+	if !ok || len(list.items) == 0 || len(list.items) == 1 && isBlank(p.text[p.pos+1]) {
 		return false
 	}
 	var label strings.Builder
