@@ -171,7 +171,11 @@ func linesAround(text string, e extent) string {
 }
 
 func (x *expansion) session(r *reading) session {
-	return session{pkg: r.pkg, record: func(kind SourceKind, path, written string) { x.source(kind, path, written, nil) }}
+	return session{
+		pkg:    r.pkg,
+		record: func(kind SourceKind, path, written string) { x.source(kind, path, written, nil) },
+		warn:   func(d *Diagnostic) { x.problems = append(x.problems, d) },
+	}
 }
 
 // statement carries one statement out.
