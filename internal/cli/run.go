@@ -69,7 +69,7 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	e, err := inv.engine(p, inv.noAct)
+	e, err := inv.engine(c.Context(), p, inv.noAct)
 	if err != nil {
 		return err
 	}
