@@ -163,10 +163,16 @@ func readRecord(file string, r any) error {
 	return nil
 }
 
-func (s *Store) writeRecord(ctx context.Context, file string, r any) error {
+// encode is the text of a record.
+func encode(r any) ([]byte, error) {
 	text, err := json.MarshalIndent(r, "", " ")
+	return append(text, '\n'), err
+}
+
+func (s *Store) writeRecord(ctx context.Context, file string, r any) error {
+	text, err := encode(r)
 	if err == nil {
-		err = s.writeFile(ctx, file, append(text, '\n'))
+		err = s.writeFile(ctx, file, text)
 	}
 	if err != nil {
 		return fmt.Errorf("write record: %w", err)

@@ -13,7 +13,7 @@
 //	    jobs/iso.json             the record of a job's last success
 //	    logs/base-AB1D….log       what its programs printed
 //	    locks/base-AB1D….lock     held (flock) while it is made
-//	    build/base-AB1D…/         where it is made: upper/ and work/
+//	    build/base-AB1D…/         where it is made: upper/, work/, its record
 //	    uses/4711-…               which layers a running process uses (flock)
 //	    trees/3F9C….txt           what a directory held that was copied, by digest
 //
