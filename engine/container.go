@@ -108,30 +108,20 @@ func (r *running) close() {
 
 // commit lets the outputs appear, each whole: also after a power failure, a
 // name stands for the old file or for all of the new one.
-func (r *running) commit() error {
-	for _, s := range r.staged {
-		err := syncPath(s.temp)
+func (r *running) commit(ctx context.Context, s *store.Store) error {
+	for _, out := range r.staged {
+		err := s.Durable(ctx, out.temp)
 		if err == nil {
-			err = os.Rename(s.temp, s.path)
+			err = os.Rename(out.temp, out.path)
 		}
 		if err == nil {
-			err = syncPath(filepath.Dir(s.path))
+			err = s.Durable(ctx, filepath.Dir(out.path))
 		}
 		if err != nil {
-			return fmt.Errorf("put output %s in its place: %w", s.written, err)
+			return fmt.Errorf("put output %s in its place: %w", out.written, err)
 		}
 	}
 	return nil
-}
-
-// syncPath makes a file, or the names in a directory, durable.
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }
 
 var containers atomic.Int64
@@ -406,7 +396,7 @@ func (e *Engine) Container(ctx context.Context, p *Plan, streams sandbox.Streams
 	if _, err := e.Execute(ctx, r.spec, streams); err != nil {
 		return err
 	}
-	return r.commit()
+	return r.commit(ctx, e.Store)
 }
 
 // record is what is written down about a job that succeeded.

@@ -80,6 +80,10 @@ func (p *planner) job(j *recipes.Job) *Container {
 	given := map[string]bool{}
 	for _, m := range j.Bindings() {
 		given[m.Name] = true
+		if !slices.ContainsFunc(layer.Program.Mounts, func(d *rapt.Mount) bool { return d.Name == m.Name }) {
+			given[p.undeclared(j, layer, m)] = true // whose absence is no second mistake
+			continue
+		}
 		if b := p.bind(j, layer, m); b != nil {
 			job.bindings = append(job.bindings, b)
 		}
@@ -131,13 +135,9 @@ func howToGive(j *recipes.Job, name string) string {
 	return fmt.Sprintf("write mount.%s = …", name)
 }
 
-// bind finds the MOUNT that a job fills, and what fills it.
+// bind finds the MOUNT that a job fills, which is declared, and what fills it.
 func (p *planner) bind(j *recipes.Job, layer *Layer, m recipes.Mount) *binding {
 	i := slices.IndexFunc(layer.Program.Mounts, func(d *rapt.Mount) bool { return d.Name == m.Name })
-	if i < 0 {
-		p.undeclared(j, layer, m)
-		return nil
-	}
 	b := &binding{mount: layer.Program.Mounts[i], written: recipes.Texts(m.Sources), span: m.Sources[0].Span}
 	single := b.mount.Type != rapt.MountLayers
 	if single && len(m.Sources) > 1 {
@@ -164,25 +164,32 @@ func (p *planner) bind(j *recipes.Job, layer *Layer, m recipes.Mount) *binding {
 	return b
 }
 
-// undeclared reports a mount that the target does not have.
-func (p *planner) undeclared(j *recipes.Job, layer *Layer, m recipes.Mount) {
+// undeclared reports a mount that the target does not have, and returns the one
+// that may have been meant, or "".
+func (p *planner) undeclared(j *recipes.Job, layer *Layer, m recipes.Mount) (meant string) {
 	var names []string
 	for _, d := range layer.Program.Mounts {
 		names = append(names, d.Name)
 	}
-	d := p.Project.Diagnose(m.Span, fmt.Sprintf("%s gives %s, which %s does not declare", of(j), mountName(m.Name), j.Target.Text), "")
+	message := fmt.Sprintf("%s gives %s, which %s does not declare", of(j), mountName(m.Name), j.Target.Text)
+	if j.Name == "" {
+		message = fmt.Sprintf("%s does not declare %s", j.Target.Text, mountName(m.Name))
+	}
+	d := p.Project.Diagnose(m.Span, message, "")
+	p.found = append(p.found, d)
 	switch near := rapt.Nearest(m.Name, names); {
 	case m.Name == "cache":
 		d.Severity = rapt.Warning
 		d.Label = "it has no effect"
 	case near != "":
 		d.Label = "did you mean " + near + "?"
+		return near
 	case len(names) == 0:
-		d.Help = fmt.Sprintf("%s declares no MOUNT at all", layer.Program.File)
+		d.Help = j.Target.Text + " declares no MOUNT at all"
 	default:
-		d.Help = fmt.Sprintf("%s declares %s", layer.Program.File, strings.Join(names, ", "))
+		d.Help = j.Target.Text + " declares " + strings.Join(names, ", ")
 	}
-	p.found = append(p.found, d)
+	return ""
 }
 
 // path is the absolute path that a source of a job means: a leading "$link/"

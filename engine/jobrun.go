@@ -37,7 +37,7 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 		s.keep(r.spec, err)
 		return nil, jobFailure(c, err)
 	}
-	if err := r.commit(); err != nil {
+	if err := r.commit(s.interrupt, e.Store); err != nil {
 		return nil, err
 	}
 	if err := e.ownChanges(c); err != nil {
@@ -48,7 +48,7 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 		return nil, err
 	}
 	record.Took = s.elapsed()
-	if err := e.Store.RecordJob(record); err != nil {
+	if err := e.Store.RecordJob(s.interrupt, record); err != nil {
 		return nil, err
 	}
 	return written(record), nil

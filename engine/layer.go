@@ -134,7 +134,7 @@ func (e *Engine) build(ctx context.Context, s *stepRun) error {
 		return err
 	}
 	record.Took = s.elapsed()
-	return build.Publish(record)
+	return build.Publish(s.interrupt, record)
 }
 
 func (e *Engine) fetch(ctx context.Context, s *stepRun, dest string, record *store.Layer) error {
@@ -199,7 +199,7 @@ func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Buil
 	if err != nil {
 		return err
 	}
-	return e.sameSources(l, before == after)
+	return e.sameSources(s.interrupt, l, before == after)
 }
 
 // stamps is the identity of everything that a layer copies, times of change
@@ -218,12 +218,12 @@ func (e *Engine) stamps(l *Layer) (string, error) {
 
 // sameSources makes sure that what was copied is what the key says. Untouched:
 // nothing was changed since the step began.
-func (e *Engine) sameSources(l *Layer, untouched bool) error {
+func (e *Engine) sameSources(ctx context.Context, l *Layer, untouched bool) error {
 	k := &keyer{}
 	p := &planner{Engine: e}
 	p.layerKey(l, k)
 	if LayerKey(k.sum()) == l.Key && untouched {
-		return e.rememberTrees(l, k)
+		return e.rememberTrees(ctx, l, k)
 	}
 	what := "it was changed and changed back"
 	if LayerKey(k.sum()) != l.Key {
@@ -234,7 +234,7 @@ func (e *Engine) sameSources(l *Layer, untouched bool) error {
 
 // rememberTrees keeps what was in the directories that were copied, so that a
 // later rebuild can name the files that changed.
-func (e *Engine) rememberTrees(l *Layer, k *keyer) error {
+func (e *Engine) rememberTrees(ctx context.Context, l *Layer, k *keyer) error {
 	for _, s := range l.Program.Sources {
 		info, err := os.Stat(s.Path)
 		if s.Kind != rapt.SourceCopy || err != nil || !info.IsDir() {
@@ -246,7 +246,7 @@ func (e *Engine) rememberTrees(l *Layer, k *keyer) error {
 		}
 		for _, part := range k.parts {
 			if part.Label == sourceLabel(s) && e.Store.Tree(part.Value) == "" {
-				if err := e.Store.SaveTree(part.Value, text); err != nil {
+				if err := e.Store.SaveTree(ctx, part.Value, text); err != nil {
 					return err
 				}
 			}

@@ -139,10 +139,32 @@ func (p *planner) target(name recipes.Value) *Layer {
 	}
 	program, err := p.Loader.Load(name.Text, name.Span, source)
 	if err != nil {
-		p.note(err)
+		p.note(p.misnamed(name, err))
 		return nil
 	}
 	return p.layer(program)
+}
+
+// misnamed is the error about a target that is none, and says so if it is
+// something else that the project has.
+func (p *planner) misnamed(name recipes.Value, err error) error {
+	var found rapt.Diagnostics
+	if !errors.As(err, &found) || len(found) != 1 || found[0].Span != name.Span {
+		return err
+	}
+	d := *found[0]
+	d.Label = ""
+	switch j := p.Project.Job(name.Text); {
+	case j != nil:
+		d.Message = name.Text + " is a job, not a layer"
+		d.Help = fmt.Sprintf("raptor-make %s runs it; the layer that it runs is %s", name.Text, j.Target.Text)
+	case p.Project.Group(name.Text) != nil:
+		d.Message = name.Text + " is a group, not a layer"
+		d.Help = fmt.Sprintf("raptor-make %s makes all that it names", name.Text)
+	default:
+		return err
+	}
+	return rapt.Diagnostics{&d}
 }
 
 func (p *planner) layer(program *rapt.Program) *Layer {

@@ -20,7 +20,7 @@ var errSiblingFailed = errors.New("another step failed")
 // failures come back together. After an interruption the error is the cause of
 // ctx.
 func (e *Engine) Run(ctx context.Context, p *Plan, sink Sink) error {
-	r := &run{Engine: e, sink: sink, began: time.Now()}
+	r := &run{Engine: e, sink: sink, began: time.Now(), interrupt: ctx}
 	if e.Debug {
 		r.debug = &debugging{}
 	}
@@ -41,10 +41,10 @@ func (e *Engine) Run(ctx context.Context, p *Plan, sink Sink) error {
 	} else if err != nil || p.Run == nil {
 		p.Close()
 	}
-	if err == nil {
-		err = e.Digests.Save()
-	} else {
-		e.Digests.Save()
+	if ctx.Err() == nil { // it may wait for the disk
+		if saved := e.Digests.Save(); err == nil {
+			err = saved
+		}
 	}
 	r.emit(Event{Kind: Finished, Elapsed: time.Since(r.began), Err: err})
 	return err
@@ -57,6 +57,10 @@ type run struct {
 	began time.Time
 	debug *debugging // nil: failed steps are tidied up
 	mu    sync.Mutex // of sink
+	// What is finished, and only has to be made durable and put in its place,
+	// is not given up because of a step that failed, nor for a limit: this
+	// context ends with an interrupt alone.
+	interrupt context.Context
 }
 
 func (r *run) emit(ev Event) {

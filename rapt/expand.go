@@ -171,7 +171,11 @@ func linesAround(text string, e extent) string {
 }
 
 func (x *expansion) session(r *reading) session {
-	return session{pkg: r.pkg, record: func(kind SourceKind, path, written string) { x.source(kind, path, written, nil) }}
+	return session{
+		pkg:    r.pkg,
+		record: func(kind SourceKind, path, written string) { x.source(kind, path, written, nil) },
+		warn:   func(d *Diagnostic) { x.problems = append(x.problems, d) },
+	}
 }
 
 // statement carries one statement out.
@@ -243,18 +247,19 @@ func (x *expansion) includeModule(r *reading, st *statement, m module) {
 	x.source(SourceModule, m.path, st.words[0].text, nil)
 	x.read(inner, vars)
 	if inner.text != nil && !inner.partial {
-		x.unused(r, st, inner)
+		x.unused(r, st, inner.template, inner.lookups)
 	}
 }
 
-// unused warns of arguments that the included file does not ask for.
-func (x *expansion) unused(r *reading, st *statement, inner *reading) {
+// unused warns of arguments that a template does not ask for, nor its
+// instructions, which asked for lookups.
+func (x *expansion) unused(r *reading, st *statement, t *template, lookups map[string]bool) {
 	for _, a := range st.arguments {
-		if inner.lookups[a.name] || inner.template.mentions(a.name) {
+		if lookups[a.name] || t.mentions(a.name) {
 			continue
 		}
 		x.report(r, problem{extent: a.extent, severity: Warning,
-			message: shownPath(inner.path) + " does not use the variable " + a.name})
+			message: t.source.shown + " does not use the variable " + a.name})
 	}
 }
 

@@ -148,7 +148,7 @@ func (f *formatter) indent(line int) string {
 }
 
 // statement writes a statement and returns the line behind it. What would come
-// out as another statement, or lose a comment, is left as it is.
+// out as another statement, or lose a comment or a warning, is left as it is.
 func (f *formatter) statement(st *statement, line int) int {
 	whole := f.b
 	f.b = &strings.Builder{}
@@ -175,10 +175,10 @@ func opensTemplate(text string) bool {
 }
 
 // sameStatement tells whether two texts are the same one statement, with as
-// many comments.
+// many comments and the same warnings.
 func sameStatement(a, b string) bool {
-	read := func(text string) (canonical string, comments int) {
-		p := parser{scanner: scanner{text: text, report: func(problem) {}}}
+	read := func(text string) (canonical string, comments int, warnings []string) {
+		p := parser{scanner: scanner{text: text, report: func(p problem) { warnings = append(warnings, p.message) }}}
 		p.enter = func(production string) {
 			if production == "comment" {
 				comments++
@@ -188,11 +188,11 @@ func sameStatement(a, b string) bool {
 		for i := range p.statements {
 			canonical += p.statements[i].canonical() + "\n"
 		}
-		return canonical, comments
+		return canonical, comments, warnings
 	}
-	canonical, comments := read(a)
-	again, left := read(b)
-	return canonical == again && comments == left && strings.Count(canonical, "\n") == 1
+	canonical, comments, warnings := read(a)
+	again, left, still := read(b)
+	return canonical == again && comments == left && slices.Equal(warnings, still) && strings.Count(canonical, "\n") == 1
 }
 
 // format writes a statement in canonical form.

@@ -33,12 +33,12 @@ func (x *expansion) from(r *reading, st *statement) {
 	}
 	name, why := parseModuleName(w.text)
 	if why != nil {
-		x.refuse(r, w.extent, imageLike(w.text, why))
+		x.refuse(r, w.extent, imageName(w.text, why))
 		return
 	}
 	base, why := resolve(name, r.pkg, r.dir, layerSuffix)
 	if why != nil {
-		x.refuse(r, w.extent, why)
+		x.refuse(r, w.extent, imageName(w.text, why))
 		return
 	}
 	if path := x.loader.cycle(base); path != "" {
@@ -93,13 +93,4 @@ func besideFile(dir, written string) string {
 		return filepath.Clean(written)
 	}
 	return filepath.Join(dir, written)
-}
-
-// imageLike adds to the refusal of a module's name what people mean who write
-// debian:trixie.
-func imageLike(text string, why *refusal) *refusal {
-	if strings.Contains(text, ":") {
-		why.label = "for an image, write docker://" + text
-	}
-	return why
 }

@@ -62,6 +62,9 @@ func (x *expansion) env(r *reading, st *statement) (Op, string) {
 		if !given {
 			found, ok := x.lookup(r, []word{{extent: w.extent, text: key}})
 			if !ok {
+				if d := x.problems[len(x.problems)-1]; strings.HasSuffix(d.Message, "is not defined") {
+					d.Help = howToSet(st.words, key)
+				}
 				return nil, ""
 			}
 			if v, ok = plainText(found); !ok {
@@ -74,6 +77,14 @@ func (x *expansion) env(r *reading, st *statement) (Op, string) {
 		b.WriteString(quoteVariable(key, v))
 	}
 	return op, b.String()
+}
+
+// howToSet is how a variable is given a value where there is none to be taken.
+func howToSet(words []word, key string) string {
+	if meant := settingForm(words); meant != "" {
+		return "to set it, write " + meant
+	}
+	return "to set it, write ENV " + key + "=value; a name alone takes the template's variable of that name"
 }
 
 // quoteVariable writes KEY=value.
@@ -227,6 +238,7 @@ func (x *expansion) render(r *reading, st *statement) (Op, string) {
 		return nil, ""
 	}
 	op.Text = text.text
+	x.unused(r, st, t, nil)
 	var b strings.Builder
 	b.WriteString(o.text("RENDER") + " " + quoteOperand(w.text) + " " + quoteOperand(dest.text))
 	writeArguments(&b, vars)
@@ -335,6 +347,9 @@ var builtins = map[string]string{
 
 // shellSyntax warns of words that look like a shell's, once an instruction.
 func (x *expansion) shellSyntax(r *reading, st *statement) {
+	if _, found := singleQuotes(r.text.text, st.extent); found {
+		return // as it was told
+	}
 	for i, w := range st.words {
 		if !w.plain || !looksLikeShell(st.words, i, w.text) {
 			continue

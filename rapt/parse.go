@@ -59,7 +59,8 @@ func (p *parser) statement() {
 	p.space()
 	if !p.atLineEnd() {
 		errors := p.errors
-		if st, ok := p.instruction(); ok && p.errors == errors {
+		st, ok := p.instruction()
+		if ok && p.errors == errors {
 			st.end = p.end
 			p.words, p.options = st.words, st.options // grown, maybe
 			st.words, p.wordStore = stored(p.wordStore, st.words, p.storeSize())
@@ -68,6 +69,7 @@ func (p *parser) statement() {
 		} else {
 			p.skip()
 		}
+		p.shellQuotes(&st)
 	}
 	if p.pos < len(p.text) {
 		p.pos++ // the newline
@@ -107,19 +109,6 @@ func (p *parser) instruction() (statement, bool) {
 	return st, false
 }
 
-// Words that people bring along from other build files, and what to say.
-var foreign = map[string]string{
-	"ADD":         "did you mean COPY?",
-	"ARG":         "a variable is set by a template: $ set name = value, or given by INCLUDE",
-	"EXEC":        "did you mean RUN?",
-	"VOLUME":      "did you mean MOUNT?",
-	"USER":        "RUN is always root; a program such as setpriv runs others",
-	"SHELL":       `RUN has no shell; write RUN sh -c "…"`,
-	"EXPOSE":      "a container has no ports of its own",
-	"LABEL":       "a layer has no labels",
-	"HEALTHCHECK": "a container has no health checks",
-}
-
 func (p *parser) unknownKeyword(w word) {
 	label := didYouMean(w.text, keywords)
 	switch upper := strings.ToUpper(w.text); {
@@ -148,7 +137,13 @@ func (p *parser) from(st *statement) bool {
 // CMD        = "CMD" word { word } ;
 func (p *parser) command(st *statement) bool {
 	p.entered(st.keyword)
-	p.allWords(st)
+	if p.listForm(st) {
+		return false
+	}
+	errors := p.errors
+	if p.allWords(st); p.errors == errors {
+		p.commandLine(st)
+	}
 	return p.enough(st, 1, "a program, with its arguments")
 }
 
@@ -160,20 +155,26 @@ func (p *parser) env(st *statement) bool {
 	ok := true
 	for _, w := range st.words {
 		p.entered("variable")
-		ok = p.variable(w) && ok
+		ok = p.variable(w, settingForm(st.words)) && ok
 	}
 	return p.enough(st, 1, "a variable: KEY=value, or KEY alone for the template's variable of that name") && ok
 }
 
-func (p *parser) variable(w word) bool {
+// variable reads one variable; meant is how the whole instruction may have been
+// meant.
+func (p *parser) variable(w word, meant string) bool {
 	key, _, given := strings.Cut(w.text, "=")
+	label := "letters, digits and _"
+	if meant != "" {
+		label = "write " + meant
+	}
 	switch {
 	case key == "" && given:
 		p.fail(w.extent, "write KEY=value, without blanks", "the name of a variable is missing before =")
 	case key == "":
 		p.fail(w.extent, "", "the name of a variable is empty")
 	case given && strings.ContainsAny(key, " \t\n\x00"), !given && !isName(key):
-		p.fail(w.extent, "letters, digits and _", "%s cannot be the name of a variable", quoteForMessage(key))
+		p.fail(w.extent, label, "%s cannot be the name of a variable", quoteForMessage(key))
 	default:
 		return true
 	}
@@ -344,5 +345,9 @@ func (p *parser) unknownOption(st *statement, w word, name string, known []strin
 	if label == "" {
 		label = "the options are " + strings.Join(known, ", ")
 	}
-	p.fail(extent{w.start, w.start + min(len(name), w.end-w.start)}, label, "%s has no option %s", st.keyword, name)
+	at := w.extent
+	if w.plain {
+		at.end = w.start + len(name)
+	}
+	p.fail(at, label, "%s has no option %s", st.keyword, name)
 }

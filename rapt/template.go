@@ -193,6 +193,7 @@ func (t *template) tagOnLine(line int) extent {
 type session struct {
 	pkg     *Package
 	record  func(SourceKind, string, string)
+	warn    func(*Diagnostic)
 	quiet   bool                       // renders again, and says nothing twice
 	refused map[string]refusedTemplate // by the engine's name
 	broken  *template

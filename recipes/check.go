@@ -96,8 +96,11 @@ func (c *checker) members(g *Group) {
 			c.fail(m.Span, didYouMean(m.Text, groupNames(c.Groups)), "group %s runs %s, which is no group", g.Name, m.Text)
 		case !group && c.Job(name) == nil:
 			label := didYouMean(name, jobNames(c.Jobs))
-			if c.Group(name) != nil {
+			switch {
+			case c.Group(name) != nil:
 				label = "that is a group: write %" + name
+			case c.isLayer(name):
+				label = "that is a layer: write build = [" + quote(name) + "]"
 			}
 			c.fail(m.Span, label, "group %s runs %s, which is no job", g.Name, m.Text)
 		}

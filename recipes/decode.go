@@ -392,6 +392,19 @@ func (d *decoder) texts(to *[]Value) func(*node) {
 	}
 }
 
+// wordList is the list that a command line was meant as. What a shell would make
+// of quotes is left to its user.
+func wordList(line string) string {
+	words := strings.Fields(line)
+	if strings.ContainsAny(line, "\"'\\") || len(words) == 0 {
+		return `["PROGRAM", "ARGUMENT", …]`
+	}
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	return "[" + strings.Join(words, ", ") + "]"
+}
+
 // words decodes a list of strings that may be empty: the arguments of a
 // program. A single string is refused, for it would be taken as one word by us
 // and as a command line by its reader.
@@ -401,7 +414,7 @@ func (d *decoder) words(to *[]Value) func(*node) {
 		if _, ok := n.value.([]any); !ok {
 			diagnostic := d.wrongType(n, "a list of strings")
 			if s, ok := n.value.(string); ok {
-				diagnostic.Label = "write a list, one string for each word: [" + quote(s) + "]"
+				diagnostic.Label = "write a list, one string for each word: " + wordList(s)
 			}
 			return
 		}

@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -63,6 +64,9 @@ func (s *selection) add(name string) error {
 		}
 		return nil
 	}
+	if s.project.isLayer(name) {
+		return fmt.Errorf("%s is a layer, not a job or group; raptor build %s builds it", name, name)
+	}
 	known := jobNames(s.project.Jobs)
 	for _, g := range s.project.Groups {
 		if s.project.Job(g.Name) == nil {
@@ -97,6 +101,21 @@ func (s *selection) group(g *Group) {
 			s.job(s.project.Job(member.Text))
 		}
 	}
+}
+
+// isLayer tells whether a name is that of a layer of the project: in dots, or a
+// path.
+func (p *Project) isLayer(name string) bool {
+	stem, _, instanced := strings.Cut(strings.TrimSuffix(name, ".rapt"), "@")
+	if instanced {
+		stem += "@"
+	}
+	for _, path := range []string{stem, strings.ReplaceAll(stem, ".", "/")} {
+		if info, err := os.Stat(p.Abs(path + ".rapt")); err == nil && info.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
 }
 
 // unknownName says that there is no such name, and what there is.

@@ -22,6 +22,9 @@
 // host's root, carries out the actions in order, seals the layer, and reports
 // each of these as an event. Its end ends everything inside, and so does ours.
 //
+// The same program has a second use, [Sync]: it waits for disks in our place,
+// because whoever does that cannot be stopped.
+//
 // The package refuses to know the language, projects, caching and layers'
 // places: it is handed paths and leaves one directory behind.
 //

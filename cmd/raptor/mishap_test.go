@@ -75,10 +75,12 @@ func TestInterrupt(t *testing.T) {
 		{"build", "building", []string{"raptor", "build", "build"}},
 		{"job", "working", []string{"raptor-make"}},
 		{"download", "", []string{"raptor", "build", "image"}},
+		{"link", "", []string{"raptor-make", "-f", "linked.toml"}},
 		{"container", "hello", []string{"raptor", "run", "base", "sh", "-c", "echo hello; sleep 60"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := project(t, t.TempDir(), slowProject+"-- image.rapt --\nFROM docker://"+silent+"/image:1\n")
+			w := project(t, t.TempDir(), slowProject+"-- image.rapt --\nFROM docker://"+silent+"/image:1\n"+
+				"-- linked.toml --\n[raptor.link]\nfar = { git = \"http://"+silent+"/far.git\", rev = \"main\" }\n[run.job]\ntarget = \"job\"\noutput = \"out\"\n")
 			w.run("raptor", "build", "base")
 			var said lockedBuffer
 			cmd := w.command(c.args...)

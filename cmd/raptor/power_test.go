@@ -97,7 +97,13 @@ type disk struct{ image, dir string }
 
 func newDisk(t *testing.T, mib int64) *disk {
 	t.Helper()
-	d := &disk{image: filepath.Join(t.TempDir(), "disk"), dir: t.TempDir()}
+	return newDiskIn(t, t.TempDir(), mib)
+}
+
+// newDiskIn is newDisk with its data in a directory.
+func newDiskIn(t *testing.T, dir string, mib int64) *disk {
+	t.Helper()
+	d := &disk{image: filepath.Join(dir, "disk"), dir: t.TempDir()}
 	f, err := os.Create(d.image)
 	if err == nil {
 		err = f.Truncate(mib << 20)

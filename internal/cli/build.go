@@ -49,7 +49,7 @@ func targets(names []string) []recipes.Value {
 // make1 plans a request, which names stand for, and carries it out, or with -n
 // shows the plan.
 func (inv *invocation) make1(ctx context.Context, p *recipes.Project, req engine.Request, names []string, began time.Time) error {
-	e, err := inv.engine(p, inv.noAct)
+	e, err := inv.engine(ctx, p, inv.noAct)
 	if err != nil {
 		return err
 	}

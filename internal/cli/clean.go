@@ -77,7 +77,7 @@ func (inv *invocation) clean(c *cobra.Command, p *recipes.Project, all, dryRun b
 // usedLayers are the directories of the layers that the project's targets are
 // made of.
 func (inv *invocation) usedLayers(c *cobra.Command, p *recipes.Project) (map[string]bool, error) {
-	e, err := inv.engine(p, true)
+	e, err := inv.engine(c.Context(), p, true)
 	if err != nil {
 		return nil, err
 	}

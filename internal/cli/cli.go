@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,8 +83,14 @@ func run(r *root, args []string) int {
 
 var errInterrupted = errors.New("interrupted")
 
+// patience is how long after an interrupt all that it stops may take to end:
+// a disk that is slow, or gone, can hold up anything. The next build removes
+// what is left behind then, as after a kill.
+const patience = 1500 * time.Millisecond
+
 // interruptible is a context that the first interrupt ends. A second one ends
-// the program, after last: whatever still runs in sandboxes ends with it.
+// the program, after last, and so does the end of our patience: whatever still
+// runs in sandboxes ends with it.
 func interruptible(last func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -96,10 +103,15 @@ func interruptible(last func()) (context.Context, func()) {
 			return
 		}
 		cancel(errInterrupted)
-		if _, ok := <-signals; ok {
-			last()
-			os.Exit(statusInterrupted)
+		select {
+		case _, ok := <-signals:
+			if !ok {
+				return
+			}
+		case <-time.After(patience):
 		}
+		last()
+		os.Exit(statusInterrupted)
 	}()
 	return ctx, func() { signal.Stop(signals); close(signals); cancel(nil) }
 }

@@ -36,7 +36,7 @@ func (inv *invocation) planOnly(ctx context.Context, names []string) (*engine.Pl
 	if err != nil {
 		return nil, err
 	}
-	e, err := inv.engine(p, true)
+	e, err := inv.engine(ctx, p, true)
 	if err != nil {
 		return nil, err
 	}

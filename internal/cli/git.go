@@ -2,12 +2,15 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +25,7 @@ var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 // commit is fetched once, and kept in the cache:
 //
 //	git/COMMIT/   its files, without the repository
-func (l *linker) git(p *recipes.Project, link *recipes.Link) (string, error) {
+func (l *linker) git(ctx context.Context, p *recipes.Project, link *recipes.Link) (string, error) {
 	url, rev := link.Git.URL.Text, link.Git.Rev.Text
 	commit, pinned := l.lock.Lookup(recipes.PinGit, url, rev)
 	if l.inv.make.update {
@@ -51,7 +54,7 @@ func (l *linker) git(p *recipes.Project, link *recipes.Link) (string, error) {
 	if !strings.Contains(url, ":") { // a path, neither a URL nor host:path
 		from = p.Abs(url)
 	}
-	commit, err := l.fetch(from, want)
+	commit, err := l.fetch(ctx, from, want)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +63,7 @@ func (l *linker) git(p *recipes.Project, link *recipes.Link) (string, error) {
 }
 
 // fetch brings a revision into the cache and returns its commit.
-func (l *linker) fetch(url, rev string) (string, error) {
+func (l *linker) fetch(ctx context.Context, url, rev string) (string, error) {
 	parent := filepath.Join(l.cache, "git")
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return "", err
@@ -75,11 +78,11 @@ func (l *linker) fetch(url, rev string) (string, error) {
 		{"fetch", "-q", "--depth=1", "--", url, rev},
 		{"-c", "advice.detachedHead=false", "checkout", "-q", "FETCH_HEAD"},
 	} {
-		if _, err := gitCommand(temp, args...); err != nil {
+		if _, err := gitCommand(ctx, temp, args...); err != nil {
 			return "", err
 		}
 	}
-	out, err := gitCommand(temp, "rev-parse", "HEAD")
+	out, err := gitCommand(ctx, temp, "rev-parse", "HEAD")
 	if err != nil {
 		return "", err
 	}
@@ -98,8 +101,10 @@ func (l *linker) fetch(url, rev string) (string, error) {
 	return commit, nil
 }
 
-func gitCommand(dir string, args ...string) (string, error) {
-	cmd := exec.Command("git", args...)
+func gitCommand(ctx context.Context, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Cancel = func() error { return killTree(cmd.Process.Pid) }
+	cmd.WaitDelay = patience / 2
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C", "GIT_DIR=", "GIT_WORK_TREE=")
 	cmd.Env = withoutEmpty(cmd.Env)
@@ -115,6 +120,22 @@ func gitCommand(dir string, args ...string) (string, error) {
 		return "", fmt.Errorf("git %s: %s", args[0], said)
 	}
 	return string(out), nil
+}
+
+// killTree kills a process and all below it: git's helpers, which wait for the
+// network, do not end with git. They are no group of their own, which could not
+// ask the user for a password or to trust a host.
+func killTree(pid int) error {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		children, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(children)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				killTree(n)
+			}
+		}
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
 // withoutEmpty drops variables that are set to nothing, which git takes for

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"raptor-make/internal/store"
+	"raptor-make/rapt"
 )
 
 func (inv *invocation) logsCommand() *cobra.Command {
@@ -32,7 +33,7 @@ func (inv *invocation) logsCommand() *cobra.Command {
 			}
 			log := findLog(logs, args[0])
 			if log == nil {
-				return wrong(fmt.Errorf("there is no output of %s: it was never executed here", args[0]))
+				return rapt.Diagnostics{{Message: fmt.Sprintf("there is no output of %s: it was never executed here", args[0]), Help: nearestLog(logs, args[0])}}
 			}
 			f, err := os.Open(log.Path)
 			if err != nil {
@@ -57,6 +58,23 @@ func findLog(logs []store.Log, name string) *store.Log {
 		}
 	}
 	return nil
+}
+
+// nearestLog says which log was meant, or how to see what there is.
+func nearestLog(logs []store.Log, name string) string {
+	var names []string
+	for _, l := range logs {
+		job, ok := strings.CutPrefix(l.Name, "run-")
+		if layer, _, _ := cutLast(l.Name, "-"); !ok {
+			names = append(names, layer)
+		} else {
+			names = append(names, job)
+		}
+	}
+	if near := rapt.Nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "raptor logs, with no name, lists what there is"
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {

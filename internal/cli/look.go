@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -25,7 +26,7 @@ func (inv *invocation) check(c *cobra.Command, names []string) error {
 	if len(names) == 0 && p.File == "" {
 		return usage(c, "no target given, and there is no %s that names any", projectFile)
 	}
-	e, err := inv.engine(p, true)
+	e, err := inv.engine(c.Context(), p, true)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (inv *invocation) dumpCommand() *cobra.Command {
 			if len(args) == 0 {
 				return usage(c, "no target given")
 			}
-			programs, err := inv.programs(args)
+			programs, err := inv.programs(c.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -88,12 +89,12 @@ func (inv *invocation) dumpCommand() *cobra.Command {
 }
 
 // programs loads targets, and tells their warnings.
-func (inv *invocation) programs(args []string) ([]*rapt.Program, error) {
+func (inv *invocation) programs(ctx context.Context, args []string) ([]*rapt.Program, error) {
 	p, err := inv.project()
 	if err != nil {
 		return nil, err
 	}
-	e, err := inv.engine(p, true)
+	e, err := inv.engine(ctx, p, true)
 	if err != nil {
 		return nil, err
 	}

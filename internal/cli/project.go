@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,13 +57,14 @@ func (inv *invocation) project() (*recipes.Project, error) {
 
 // engine wires everything that a command needs. With look, nothing is made on
 // disk.
-func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, error) {
+func (inv *invocation) engine(ctx context.Context, p *recipes.Project, look bool) (*engine.Engine, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
 	}
 	dir := p.Abs(p.Settings.Store.Text)
 	s := store.Existing(dir)
+	s.Sync = sandbox.Sync
 	if !look {
 		if err := inv.becomeRoot(); err != nil {
 			return nil, err
@@ -79,7 +81,7 @@ func (inv *invocation) engine(p *recipes.Project, look bool) (*engine.Engine, er
 	}
 	watch.File(lockFile(p, s), true)
 	l := &linker{inv: inv, watch: watch, cache: cache, lock: lock, known: map[string]*rapt.Package{}}
-	pkg, err := l.project(p)
+	pkg, err := l.project(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -226,18 +228,18 @@ type linker struct {
 	known map[string]*rapt.Package // by directory
 }
 
-func (l *linker) project(p *recipes.Project) (*rapt.Package, error) {
+func (l *linker) project(ctx context.Context, p *recipes.Project) (*rapt.Package, error) {
 	l.main = &rapt.Package{Root: p.Root, Links: map[string]*rapt.Package{}}
 	l.known[p.Root] = l.main
 	for _, link := range p.Links {
-		pkg, err := l.link(p, link)
+		pkg, err := l.link(ctx, p, link)
 		if err != nil {
 			return nil, err
 		}
 		l.main.Links[link.Name] = pkg
 	}
 	for _, pair := range l.inv.links.list {
-		pkg, err := l.directory(pair[0], pair[1])
+		pkg, err := l.directory(ctx, pair[0], pair[1])
 		if err != nil {
 			return nil, fmt.Errorf("--link %s: %w", pair[0], err)
 		}
@@ -254,26 +256,32 @@ func (l *linker) project(p *recipes.Project) (*rapt.Package, error) {
 }
 
 // link is the package that a link of a project file leads to.
-func (l *linker) link(p *recipes.Project, link *recipes.Link) (*rapt.Package, error) {
+func (l *linker) link(ctx context.Context, p *recipes.Project, link *recipes.Link) (*rapt.Package, error) {
 	if link.Git != nil {
-		dir, err := l.git(p, link)
+		dir, err := l.git(ctx, p, link)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
 			return nil, rapt.Diagnostics{p.Diagnose(link.Git.URL.Span, err.Error(), "")}
 		}
-		pkg, err := l.directory(link.Name, dir)
+		pkg, err := l.directory(ctx, link.Name, dir)
 		if err == nil {
 			pkg.Confined = true
 		}
 		return pkg, err
 	}
-	pkg, err := l.directory(link.Name, p.Abs(link.Path.Text))
+	pkg, err := l.directory(ctx, link.Name, p.Abs(link.Path.Text))
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil && !errors.As(err, new(rapt.Diagnostics)) {
 		err = rapt.Diagnostics{p.Diagnose(link.Path.Span, fmt.Sprintf("link %s: %v", link.Name, err), "")}
 	}
 	return pkg, err
 }
 
-func (l *linker) directory(name, dir string) (*rapt.Package, error) {
+func (l *linker) directory(ctx context.Context, name, dir string) (*rapt.Package, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -302,7 +310,7 @@ func (l *linker) directory(name, dir string) (*rapt.Package, error) {
 		return nil, err
 	}
 	for _, link := range own.Links {
-		if pkg.Links[link.Name], err = l.link(own, link); err != nil {
+		if pkg.Links[link.Name], err = l.link(ctx, own, link); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -53,6 +54,10 @@ the command could not be executed, 127 when it was not found.`,
 }
 
 func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
+	if mounts := inv.run.mounts.list; len(args) == 0 && len(mounts) > 0 {
+		last := mounts[len(mounts)-1]
+		return usage(c, "no target given: -M takes the name of a mount and what fills it, here %q and %q", last[0], last[1])
+	}
 	if len(args) == 0 {
 		return usage(c, "no target given")
 	}
@@ -64,7 +69,7 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	e, err := inv.engine(p, inv.noAct)
+	e, err := inv.engine(c.Context(), p, inv.noAct)
 	if err != nil {
 		return err
 	}
@@ -179,13 +184,25 @@ func onTerminal() (streams sandbox.Streams, env []string) {
 }
 
 // handedOn is for the time that a container runs: interrupts are its own. The
-// second one is ours.
+// second one is ours, and the container then has to end while we have patience.
 func handedOn(outer context.Context) (context.Context, <-chan os.Signal, func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(outer))
 	signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	got := make(chan os.Signal, 8)
 	on := make(chan os.Signal, 8)
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	terminal, _ := term.GetState(int(os.Stdin.Fd())) // nil if it is none
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			if terminal != nil {
+				term.Restore(int(os.Stdin.Fd()), terminal)
+			}
+			os.Exit(statusInterrupted)
+		}
+	})
 	go func() {
 		interrupts := 0
 		for s := range got {
@@ -198,5 +215,5 @@ func handedOn(outer context.Context) (context.Context, <-chan os.Signal, func())
 			on <- s
 		}
 	}()
-	return ctx, on, func() { signal.Stop(got); cancel(nil) }
+	return ctx, on, func() { stop(); close(ended); signal.Stop(got); cancel(nil) }
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,23 +41,36 @@ func (s *Store) Begin(name string) (*Build, error) {
 // Discard removes the build directory. After Publish it does nothing.
 func (b *Build) Discard() error { return removeAll(filepath.Dir(b.Upper)) }
 
-// Publish makes the layer durable, writes its record and lets it appear under
-// its name, in this order. A damaged layer in its place is replaced.
-func (b *Build) Publish(r *Layer) error {
-	r.Name, r.Made = b.name, time.Now().UTC()
-	if err := syncFS(b.Upper); err != nil {
-		return fmt.Errorf("publish %s: %w", b.name, err)
-	}
-	if err := writeRecord(b.store.private("layers", b.name+".json"), r); err != nil {
-		return fmt.Errorf("publish %s: %w", b.name, err)
-	}
-	if err := b.appear(); err != nil {
-		return fmt.Errorf("publish %s: %w", b.name, err)
-	}
-	if err := syncDir(b.store.dir); err != nil {
+// Publish makes the layer and its record durable, puts the record in its place
+// and lets the layer appear under its name, in this order. A damaged layer in its place is replaced. When ctx
+// ends before the layer is durable, nothing appears.
+func (b *Build) Publish(ctx context.Context, r *Layer) error {
+	if err := b.publish(ctx, r); err != nil {
 		return fmt.Errorf("publish %s: %w", b.name, err)
 	}
 	return b.Discard()
+}
+
+func (b *Build) publish(ctx context.Context, r *Layer) error {
+	r.Name, r.Made = b.name, time.Now().UTC()
+	record := filepath.Join(filepath.Dir(b.Upper), "record.json")
+	text, err := encode(r)
+	if err == nil {
+		err = os.WriteFile(record, text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	if err := b.store.syncPaths(ctx, true, []string{b.Upper}); err != nil {
+		return err
+	}
+	if err := os.Rename(record, b.store.private("layers", b.name+".json")); err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	if err := b.appear(); err != nil {
+		return err
+	}
+	return b.store.Durable(ctx, b.store.dir)
 }
 
 // appear renames the finished tree to its name. What stands there is not the

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,8 +130,8 @@ func (s *Store) ForgetJob(name string) error {
 }
 
 // RecordJob records a job's success, durably.
-func (s *Store) RecordJob(r *Job) error {
-	return writeRecord(s.private("jobs", r.Name+".json"), r)
+func (s *Store) RecordJob(ctx context.Context, r *Job) error {
+	return s.writeRecord(ctx, s.private("jobs", r.Name+".json"), r)
 }
 
 // Tree is what a directory held when it was copied into a layer, by its digest;
@@ -144,8 +145,8 @@ func (s *Store) Tree(digest string) string {
 }
 
 // SaveTree remembers what a directory held, for explanations.
-func (s *Store) SaveTree(digest, text string) error {
-	return writeFile(s.private("trees", digest+".txt"), []byte(text))
+func (s *Store) SaveTree(ctx context.Context, digest, text string) error {
+	return s.writeFile(ctx, s.private("trees", digest+".txt"), []byte(text))
 }
 
 func readRecord(file string, r any) error {
@@ -162,10 +163,16 @@ func readRecord(file string, r any) error {
 	return nil
 }
 
-func writeRecord(file string, r any) error {
+// encode is the text of a record.
+func encode(r any) ([]byte, error) {
 	text, err := json.MarshalIndent(r, "", " ")
+	return append(text, '\n'), err
+}
+
+func (s *Store) writeRecord(ctx context.Context, file string, r any) error {
+	text, err := encode(r)
 	if err == nil {
-		err = writeFile(file, append(text, '\n'))
+		err = s.writeFile(ctx, file, text)
 	}
 	if err != nil {
 		return fmt.Errorf("write record: %w", err)

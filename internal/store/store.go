@@ -13,7 +13,7 @@
 //	    jobs/iso.json             the record of a job's last success
 //	    logs/base-AB1D….log       what its programs printed
 //	    locks/base-AB1D….lock     held (flock) while it is made
-//	    build/base-AB1D…/         where it is made: upper/ and work/
+//	    build/base-AB1D…/         where it is made: upper/, work/, its record
 //	    ids                       whose ids the owners of its files are
 //	    uses/4711-…               which layers a running process uses (flock)
 //	    trees/3F9C….txt           what a directory held that was copied, by digest
@@ -24,6 +24,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,6 +42,11 @@ const private = ".raptor"
 // A Store is a directory of layers. It is safe for concurrent use, also by
 // several processes.
 type Store struct {
+	// Sync makes files durable, and with whole all of the file systems that
+	// they are on; when ctx has ended, the error is its cause. It is this
+	// process that waits, until somebody sets another.
+	Sync func(ctx context.Context, whole bool, files ...*os.File) error
+
 	dir string
 }
 
@@ -80,7 +86,7 @@ func (s *Store) Prepare() error {
 
 // Existing is Open for those who only look: it makes and removes nothing. A
 // store that does not exist is empty.
-func Existing(dir string) *Store { return &Store{dir: dir} }
+func Existing(dir string) *Store { return &Store{dir: dir, Sync: syncHere} }
 
 // Path is the directory of a layer, whether it exists or not. Name is the
 // layer's name and the first digits of its key, joined by "-".
@@ -111,7 +117,7 @@ func (s *Store) checkVersion() error {
 	text, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return writeFile(file, []byte(Version+"\n"))
+		return s.writeFile(context.Background(), file, []byte(Version+"\n"))
 	case err != nil:
 		return fmt.Errorf("open store: %w", err)
 	case string(text) != Version+"\n":
@@ -158,7 +164,7 @@ func removeAll(dir string) error {
 
 // writeFile replaces a file so that it is the old one or the whole new one,
 // whatever happens.
-func writeFile(file string, data []byte) error {
+func (s *Store) writeFile(ctx context.Context, file string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
 	if err != nil {
 		return err
@@ -169,7 +175,7 @@ func writeFile(file string, data []byte) error {
 		err = f.Chmod(0o644)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = s.Sync(ctx, false, f)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -180,24 +186,36 @@ func writeFile(file string, data []byte) error {
 	return err
 }
 
-// syncFS makes everything below the file system of dir durable.
-func syncFS(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return &fs.PathError{Op: "syncfs", Path: dir, Err: err}
-	}
-	return nil
+// Durable makes files durable, and the names in directories.
+func (s *Store) Durable(ctx context.Context, paths ...string) error {
+	return s.syncPaths(ctx, false, paths)
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
+func (s *Store) syncPaths(ctx context.Context, whole bool, paths []string) error {
+	files := make([]*os.File, len(paths))
+	for i, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		files[i] = f
 	}
-	defer d.Close()
-	return d.Sync()
+	return s.Sync(ctx, whole, files...)
+}
+
+// syncHere is a Store's Sync if it is given no other.
+func syncHere(ctx context.Context, whole bool, files ...*os.File) error {
+	for _, f := range files {
+		err := error(nil)
+		if whole {
+			err = os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
+		} else {
+			err = f.Sync()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }

@@ -33,7 +33,7 @@ func publish(t *testing.T, s *store.Store, name, content string) {
 	if err := os.WriteFile(filepath.Join(b.Upper, "file"), []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Publish(&store.Layer{Key: key, Bytes: int64(len(content))}); err != nil {
+	if err := b.Publish(context.Background(), &store.Layer{Key: key, Bytes: int64(len(content))}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -53,6 +53,40 @@ func TestPublishedLayerIsFound(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(filepath.Join(dir, ".raptor", "build")); len(left) != 0 {
 		t.Errorf("build directory is left behind: %v", left)
+	}
+}
+
+// A layer that was interrupted while it was made durable has not appeared, and
+// can be made again.
+func TestInterruptedLayerIsNotPublished(t *testing.T) {
+	s, dir := open(t)
+	durable := s.Sync
+	interrupted := errors.New("interrupted")
+	ctx, interrupt := context.WithCancelCause(context.Background())
+	s.Sync = func(ctx context.Context, whole bool, files ...*os.File) error {
+		if !whole {
+			t.Error("something else is made durable before the layer")
+		}
+		interrupt(interrupted)
+		return durable(ctx, whole, files...)
+	}
+	b, err := s.Begin("base-0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(ctx, &store.Layer{Key: key}); !errors.Is(err, interrupted) {
+		t.Errorf("got %v, want %v", err, interrupted)
+	}
+	if layers, err := s.Layers(); len(layers) > 0 || err != nil {
+		t.Errorf("there are layers: %v, %v", layers, err)
+	}
+	if records, _ := os.ReadDir(filepath.Join(dir, ".raptor", "layers")); len(records) > 0 {
+		t.Errorf("there are records: %v", records)
+	}
+	s.Sync = durable
+	publish(t, s, "base-0123", "new")
+	if _, err := s.Layer("base-0123", key); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -172,7 +206,7 @@ func TestJobRecords(t *testing.T) {
 	if _, err := s.Job("iso"); err == nil {
 		t.Error("a job that never ran has a record")
 	}
-	if err := s.RecordJob(&store.Job{Name: "iso", Key: key}); err != nil {
+	if err := s.RecordJob(context.Background(), &store.Job{Name: "iso", Key: key}); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := s.Job("iso"); err != nil || r.Key != key {

@@ -31,11 +31,16 @@ import (
 
 func main() {
 	runtime.LockOSThread()
-	if len(os.Args) > 1 && os.Args[1] == wire.Hold {
-		for _, err := unix.Read(0, make([]byte, 1)); err == unix.EINTR; {
-			_, err = unix.Read(0, make([]byte, 1))
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case wire.Hold:
+			unix.Read(0, make([]byte, 1))
+			return
+		case wire.SyncFiles:
+			os.Exit(syncFiles(unix.Fsync, os.Args[2]))
+		case wire.SyncWhole:
+			os.Exit(syncFiles(unix.Syncfs, os.Args[2]))
 		}
-		return
 	}
 	spec, err := readSpec()
 	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}

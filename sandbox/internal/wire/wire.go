@@ -31,6 +31,14 @@ const GoAhead = 0
 // alone: it lives until its standard input ends.
 const Hold = "hold"
 
+// SyncFiles and SyncWhole are arguments of an agent that makes no sandbox: it
+// only makes the files durable that it finds open behind its own, or all of the
+// file systems that they are on. Their number is the next argument.
+const (
+	SyncFiles = "fsync"
+	SyncWhole = "syncfs"
+)
+
 // A Spec is a sandbox as the agent makes it.
 type Spec struct {
 	Layers   []string
