@@ -31,6 +31,9 @@ import (
 
 func main() {
 	runtime.LockOSThread()
+	if len(os.Args) > 1 && os.Args[1] == wire.Examine {
+		examine(os.Args[2:])
+	}
 	if len(os.Args) > 1 && os.Args[1] == wire.Unmapped {
 		startAgain()
 	}
@@ -196,10 +199,12 @@ func (p *program) set(pid int) {
 	}
 }
 
-func (a *agent) send(ev *wire.Event) {
+func (a *agent) send(ev *wire.Event) { sendTo(wire.EventFD, ev) }
+
+func sendTo(fd int, ev *wire.Event) {
 	buf := ev.Encode()
 	for len(buf) > 0 {
-		n, err := unix.Write(wire.EventFD, buf)
+		n, err := unix.Write(fd, buf)
 		if err == unix.EINTR {
 			continue
 		}

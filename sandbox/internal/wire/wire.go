@@ -31,6 +31,23 @@ const GoAhead = 0
 // wait for GoAhead and start again, because only that gives it capabilities.
 const Unmapped = "unmapped"
 
+// Examine is an agent's argument that says that it is to try what sandboxes are
+// made with, in the directory that follows, and to send an event for each to
+// standard output. Without a directory it waits for the end of standard input.
+const Examine = "examine"
+
+// What is examined: the Action of its event, Done or NoSetup. After ChangeMounts
+// has failed, nothing else is tried.
+const (
+	ChangeMounts = iota // at all
+	CloneMounts         // to lend them
+	NewMounts           // proc, sysfs, and what is below /dev
+	Overlays            // on a temporary file system
+	Upper               // overlays in the directory
+	Filters             // of system calls
+	Scopes              // of abstract sockets
+)
+
 // A Spec is a sandbox as the agent makes it.
 type Spec struct {
 	Layers   []string
