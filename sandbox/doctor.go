@@ -47,7 +47,6 @@ func Examine(ctx context.Context, dir string) []Finding {
 	var err error
 	if x.agent, err = agentFile(); err == nil {
 		x.namespaces()
-		x.isolated = !x.wrong()
 		if x.rootless {
 			x.identities()
 		}
@@ -104,7 +103,6 @@ func (x *examination) possible(flags uintptr) error {
 }
 
 func (x *examination) namespaces() {
-	const means = "Every sandbox has its own."
 	if x.rootless {
 		f := Finding{What: "user namespaces"}
 		if err := x.possible(0); err != nil {
@@ -112,25 +110,32 @@ func (x *examination) namespaces() {
 		}
 		x.add(f)
 	}
-	for _, n := range []struct {
-		flag  uintptr
-		what  string
-		state State
-		means string
-	}{
-		{unix.CLONE_NEWNS, "mount namespaces", Wrong, means},
-		{unix.CLONE_NEWPID, "pid namespaces", Wrong, means},
-		{unix.CLONE_NEWIPC, "ipc namespaces", Wrong, means},
-		{unix.CLONE_NEWUTS, "uts namespaces", Wrong, means},
-		{unix.CLONE_NEWNET, "network namespaces", Notice, `--network=none, and network = "none" in a job, fail; all else works.`},
-	} {
-		f := Finding{What: n.what}
-		if x.rootless && x.findings[0].State == Wrong {
-			f.State = Untried
-		} else if err := x.possible(n.flag); err != nil {
-			f = Finding{n.what, n.state, err.Error(), n.means, startHelp(err, x.rootless)}
+	all := Finding{What: "namespaces for mounts, processes, IPC and host names"}
+	network := Finding{What: "namespaces for networks"}
+	if x.wrong() {
+		all.State, network.State = Untried, Untried
+	} else {
+		x.kinds(&all, Wrong, "Every sandbox has its own.", unix.CLONE_NEWNS, unix.CLONE_NEWPID, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS)
+		x.kinds(&network, Notice, `--network=none, and network = "none" in a job, fail; all else works.`, unix.CLONE_NEWNET)
+	}
+	x.add(all)
+	x.add(network)
+	x.isolated = all.State == Well
+}
+
+// kinds tries kinds of namespaces, one at a time.
+func (x *examination) kinds(f *Finding, state State, means string, flags ...uintptr) {
+	names := map[uintptr]string{unix.CLONE_NEWNS: "mnt", unix.CLONE_NEWPID: "pid", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWUTS: "uts", unix.CLONE_NEWNET: "net"}
+	var missing []string
+	var why error
+	for _, flag := range flags {
+		if err := x.possible(flag); err != nil {
+			missing = append(missing, names[flag])
+			why = err
 		}
-		x.add(f)
+	}
+	if why != nil {
+		*f = Finding{f.What, state, fmt.Sprintf("no new %s: %v", strings.Join(missing, ", "), why), means, startHelp(why, x.rootless)}
 	}
 }
 
@@ -146,8 +151,8 @@ func (x *examination) identities() {
 	if errors.As(err, &setup) {
 		f.State, f.Found, f.Remedy = Wrong, strings.TrimPrefix(setup.Error(), "sandbox: "), setup.Help
 	} else if n := min(subordinates(ids.uid), subordinates(ids.gid)); n < enoughIDs {
-		f.State, f.Found = Wrong, fmt.Sprintf("%d of them in /etc/subuid and /etc/subgid, of %d", n, enoughIDs)
-		f.Remedy = "as root: usermod --add-subuids and --add-subgids, with further ranges that no other user has"
+		f.State, f.Found = Wrong, fmt.Sprintf("/etc/subuid and /etc/subgid must both give %d, not %d", enoughIDs, n)
+		f.Remedy = "as root: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST, with ranges that no other user has"
 	}
 	x.add(f)
 	mapped := Finding{What: "newuidmap and newgidmap", State: Untried}
@@ -249,7 +254,7 @@ func (x *examination) features() {
 		switch {
 		case !ok && err != nil && i == wire.ChangeMounts:
 			f.Found, f.Remedy = err.Error(), startHelp(err, x.rootless)
-		case !ok:
+		case !ok, i == wire.Upper && list[wire.Overlays].State == Wrong:
 			*f = Finding{What: f.What, State: Untried}
 		case ev.Kind == wire.Done:
 			*f = Finding{What: f.What}

@@ -55,7 +55,7 @@ func (inv *invocation) doctor(c *cobra.Command) error {
 	}
 	findings := sandbox.Examine(c.Context(), scratch)
 	if err := sandbox.Remove(c.Context(), scratch); err != nil {
-		return err
+		inv.warn(fmt.Sprintf("a directory of the examination is left: %v", err))
 	}
 	downloads := place{what: "downloads in", dir: cache, other: "RAPTOR_CACHE_DIR"}
 	cacheFinding, scratch := downloads.examine()
@@ -229,7 +229,7 @@ func (inv *invocation) prescribe(w io.Writer, findings []sandbox.Finding) error 
 		sandbox.Untried: paint(color.FgHiBlack).Sprint("-   "),
 	}
 	wrong := 0
-	for _, f := range findings {
+	for i, f := range findings {
 		if f.State == sandbox.Wrong {
 			wrong++
 		}
@@ -237,10 +237,16 @@ func (inv *invocation) prescribe(w io.Writer, findings []sandbox.Finding) error 
 			continue
 		}
 		line := marks[f.State] + "  " + f.What
-		switch {
-		case f.State == sandbox.Untried:
-			line += ": not tried, for what is wrong above"
-		case f.Found != "":
+		if f.State == sandbox.Untried {
+			if i > 0 && findings[i-1].State == sandbox.Untried {
+				line = "      " + f.What
+			}
+			if i == len(findings)-1 || findings[i+1].State != sandbox.Untried {
+				line += ": not tried, for what is wrong above"
+			} else {
+				line += ","
+			}
+		} else if f.Found != "" {
 			line += ": " + f.Found
 		}
 		fmt.Fprintln(w, line)

@@ -53,7 +53,7 @@ func (x *examiner) report(feature int, op operation) error {
 	if err != nil {
 		ev = &wire.Event{Kind: wire.NoSetup, Action: feature, Op: op.stage, Path: op.path, Errno: errno(err), Text: err.Error()}
 		if e, ok := err.(*opError); ok {
-			ev.Path, ev.Text = e.path, e.err.Error()
+			ev.Path, ev.Errno, ev.Text = e.path, errno(e.err), e.err.Error()
 			if e.op != "" {
 				ev.Op += ": " + e.op
 			}
@@ -121,12 +121,19 @@ func (x *examiner) newMounts() error {
 }
 
 // useOverlay makes an overlay in a directory, and changes it in ways that take
-// whiteouts and opaque marks.
+// whiteouts and opaque marks. It leaves nothing: directories of overlayfs's own
+// are for root alone to remove.
 func (x *examiner) useOverlay(dir string) error {
-	for _, sub := range []string{"/lower", "/lower/old", "/lower/old/file", "/upper", "/work", "/merged"} {
-		if err := unix.Mkdir(dir+sub, 0o755); err != nil {
-			return &opError{"mkdir", dir + sub, err}
+	at, err := directory(dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	for _, sub := range []string{"lower", "lower/old", "lower/old/file", "upper", "work", "merged"} {
+		if err := unix.Mkdirat(at, sub, 0o755); err != nil {
+			return &opError{"mkdir", dir + "/" + sub, err}
 		}
+		defer removeTree(at, sub)
 	}
 	fds, err := directories([]string{dir + "/lower", dir + "/upper", dir + "/work"})
 	if err != nil {
