@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -41,7 +42,8 @@ const (
 // Examine tries on this machine, and for the user who runs it, what sandboxes
 // are made with, from the least of it to one whole sandbox. It tries in dir, an
 // empty directory on the file system that layers are to be kept on; what it
-// leaves there is for Remove. Nothing else is changed.
+// leaves there is for Remove. Nothing else is changed. Without a directory, what
+// takes one is not tried.
 func Examine(ctx context.Context, dir string) []Finding {
 	x := &examination{dir: dir, rootless: os.Geteuid() != 0}
 	var err error
@@ -49,8 +51,10 @@ func Examine(ctx context.Context, dir string) []Finding {
 		x.namespaces()
 		if x.rootless {
 			x.identities()
+		} else {
+			x.owned()
 		}
-		x.features()
+		x.features(ctx)
 		x.limits()
 	}
 	x.whole(ctx)
@@ -77,10 +81,12 @@ func (x *examination) wrong() bool {
 	return false
 }
 
-// start starts the agent to examine, in new namespaces. With ids, it is root in
-// a new user namespace: what may be tried there without subordinate ids.
+// start starts the agent to examine, in new namespaces. With ids, an ordinary
+// user is root in the user namespace, and nobody else exists there: all but a
+// layer of several users can be tried so, with subordinate ids or without. The
+// agent ends by itself when we do.
 func (x *examination) start(flags uintptr, ids bool, in, out *os.File, args ...string) (*os.Process, error) {
-	attr := &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+	attr := &syscall.SysProcAttr{Cloneflags: flags}
 	if x.rootless {
 		attr.Cloneflags |= unix.CLONE_NEWUSER
 	}
@@ -143,9 +149,11 @@ func (x *examination) kinds(f *Finding, state State, means string, flags ...uint
 // use: Debian's apt needs them.
 const enoughIDs = 65536
 
+const manyUsers = "Layers have files of many users, and each takes an id of this machine."
+
 // identities examines how an ordinary user comes to have other users inside.
 func (x *examination) identities() {
-	f := Finding{What: "subordinate ids", Means: "Layers have files of many users, which are these ids on the host."}
+	f := Finding{What: "subordinate ids", Means: manyUsers}
 	ids, err := subordinateIDs()
 	var setup *SetupError
 	if errors.As(err, &setup) {
@@ -162,6 +170,26 @@ func (x *examination) identities() {
 	}
 	x.add(mapped)
 	x.add(entered)
+}
+
+// owned examines whether root is root of few: in a user namespace, as that of a
+// container without root's rights.
+func (x *examination) owned() {
+	for _, file := range []string{"/proc/self/uid_map", "/proc/self/gid_map"} {
+		text, _ := os.ReadFile(file)
+		n := 0
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) == 3 {
+				count, _ := strconv.Atoi(f[2])
+				n += count
+			}
+		}
+		if n < enoughIDs {
+			x.add(Finding{"ids of this user namespace", Wrong, fmt.Sprintf("%s gives it %d, not %d", file, n, enoughIDs), manyUsers,
+				"start it with the subordinate ids of its user, as podman and unshare --map-auto do"})
+			return
+		}
+	}
 }
 
 func subordinates(ids [][3]int) (n int) {
@@ -228,12 +256,22 @@ func powerlessHelp(program string) string {
 		return "it has lost its rights: as root, chmod u+s " + path
 	case unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0:
 		return path + " is on a file system that was mounted with nosuid: mount it without"
+	case n <= 0 && !mayHave(unix.CAP_SYS_ADMIN):
+		// As root, it does not own the user namespace; as its user, it does.
+		capability := strings.TrimSuffix(strings.TrimPrefix(program, "new"), "map")
+		return fmt.Sprintf("as a set-id program it takes CAP_SYS_ADMIN, which there is not in this container; as root: chmod u-s %s; setcap cap_set%s=ep %[1]s", path, capability)
 	}
 	return ""
 }
 
+// mayHave tells whether programs that we start can have a capability.
+func mayHave(capability int) bool {
+	bounding, err := strconv.ParseUint(status("CapBnd"), 16, 64)
+	return err != nil || bounding>>capability&1 != 0
+}
+
 // features examines what the agent tries.
-func (x *examination) features() {
+func (x *examination) features(ctx context.Context) {
 	list := []Finding{
 		wire.ChangeMounts: {What: "mounts", State: Wrong, Means: "A sandbox is made of mounts."},
 		wire.CloneMounts:  {What: "clones of mounts, with attributes of their own", State: Wrong, Means: "What is lent to a sandbox is a clone of its mount, without devices and, where asked for, read-only."},
@@ -247,14 +285,17 @@ func (x *examination) features() {
 	if x.rootless {
 		list[wire.Overlays].What = "overlays in user namespaces"
 	}
-	events, err := x.tried()
+	if x.dir == "" {
+		list[wire.Upper].What = "layers where they are to be kept"
+	}
+	events, err := x.tried(ctx)
 	for i := range list {
 		f := &list[i]
 		ev, ok := events[i]
 		switch {
 		case !ok && err != nil && i == wire.ChangeMounts:
 			f.Found, f.Remedy = err.Error(), startHelp(err, x.rootless)
-		case !ok, i == wire.Upper && list[wire.Overlays].State == Wrong:
+		case !ok, i == wire.Upper && (x.dir == "" || list[wire.Overlays].State == Wrong):
 			*f = Finding{What: f.What, State: Untried}
 		case ev.Kind == wire.Done:
 			*f = Finding{What: f.What}
@@ -281,22 +322,34 @@ func fileSystem(path string) string {
 }
 
 // tried are the agent's events, by what they are about.
-func (x *examination) tried() (map[int]wire.Event, error) {
+func (x *examination) tried(ctx context.Context) (map[int]wire.Event, error) {
 	if !x.isolated {
 		return nil, nil
+	}
+	dir := x.dir
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "raptor-doctor-"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
 	}
 	from, to, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer from.Close()
-	p, err := x.start(unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS, true, nil, to, x.dir)
+	p, err := x.start(unix.CLONE_NEWNS|unix.CLONE_NEWPID|unix.CLONE_NEWIPC|unix.CLONE_NEWUTS, true, nil, to, dir)
 	to.Close()
 	if err != nil {
 		return nil, reason(err)
 	}
+	defer context.AfterFunc(ctx, func() { p.Kill() })()
 	text, err := io.ReadAll(from)
-	p.Wait()
+	state, werr := p.Wait()
+	if len(text) == 0 && err == nil {
+		err = ended(state, werr)
+	}
 	events := map[int]wire.Event{}
 	for len(text) > 0 && err == nil {
 		n, size := binary.Uvarint(text)
@@ -332,7 +385,7 @@ func (x *examination) limits() {
 // program.
 func (x *examination) whole(ctx context.Context) {
 	f := Finding{What: "a whole sandbox", State: Untried}
-	if !x.wrong() {
+	if !x.wrong() && x.dir != "" {
 		f.State = Well
 		if err := x.prove(ctx); err != nil {
 			f = Finding{f.What, Wrong, strings.TrimPrefix(err.Error(), "sandbox: "), "This is how every layer is made.", ""}

@@ -82,10 +82,12 @@ func startHelp(err error, rootless bool) (help string) {
 		help = "there are too many of them: sysctl -w user.max_mnt_namespaces=65536, and the same for pid, ipc, uts and net"
 	}
 	if help != "" && errors.Is(err, unix.EPERM) && filtered() {
-		help += "; a filter of system calls is in force here, as in most containers, and may be what forbids it: with Docker, --security-opt seccomp=unconfined"
+		help += "; " + filterHelp
 	}
 	return help
 }
+
+const filterHelp = "a filter of system calls is in force here, as in most containers, and may be what forbids it: with Docker, --security-opt seccomp=unconfined"
 
 // filtered tells whether somebody has put a filter of system calls on us.
 func filtered() bool { return status("Seccomp") == "2" }
@@ -146,6 +148,8 @@ func setupHelp(ev wire.Event, rootless bool) string {
 		return "parts of this system's own /proc are hidden, as in a container, and then no other may be mounted: with Docker, use --security-opt systempaths=unconfined"
 	case ev.Errno == int(unix.ENOSPC):
 		return "the disk is full, or there are too many mounts or namespaces (sysctl fs.mount-max, user.max_mnt_namespaces)"
+	case ev.Errno == int(unix.EPERM) && filtered():
+		return filterHelp
 	}
 	return ""
 }

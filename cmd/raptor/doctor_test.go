@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -18,7 +19,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/google/go-cmp/cmp"
+	diff "github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,7 @@ type machine struct {
 	Unmount    []string          // mount points
 	Mounts     []bind            // in order
 	Sysctl     map[string]string // of a user namespace of its own, by path
+	IDs        int               // of that user namespace; 0: all
 	Drop       []uintptr         // capabilities
 	NoNewPrivs bool              //
 	Refuse     []refusal         // system calls
@@ -78,12 +80,12 @@ func onMachine() {
 }
 
 func (m *machine) enter() error {
-	if len(m.Sysctl) > 0 && os.Getenv("MACHINE_INSIDE") == "" {
-		return m.again()
-	}
 	if os.Getenv("MACHINE_INSIDE") == "" {
 		if err := m.mounts(); err != nil {
 			return err
+		}
+		if len(m.Sysctl) > 0 || m.IDs > 0 {
+			return m.again()
 		}
 	}
 	for file, value := range m.Sysctl {
@@ -110,18 +112,14 @@ func (m *machine) enter() error {
 	return nil
 }
 
-// again makes the mounts, and then the rest in a user namespace that has all
-// ids, and sysctls of its own.
+// again does the rest in a user namespace, which has sysctls of its own.
 func (m *machine) again() error {
-	if err := m.mounts(); err != nil {
-		return err
-	}
-	all := []syscall.SysProcIDMap{{Size: 1<<31 - 1}}
+	ids := []syscall.SysProcIDMap{{Size: cmp.Or(m.IDs, 1<<31-1)}}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0] // which testscript tells programs by
 	cmd.Env = append(os.Environ(), "MACHINE_INSIDE=yes")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: all, GidMappings: all, GidMappingsEnableSetgroups: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -263,6 +261,21 @@ func copyTo(t *testing.T, from, to string, mode os.FileMode) {
 	}
 }
 
+// own gives the machine a program with a mode of its own.
+func (p *patient) own(t *testing.T, name string, mode os.FileMode) {
+	t.Helper()
+	file := p.path("bin", name)
+	original, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(file)
+	copyTo(t, original, file, 0o755)
+	if err := unix.Chmod(file, uint32(mode)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // sysctlFile lets a file below /proc/sys/kernel say what it does with another
 // kernel.
 func (p *patient) sysctlFile(t *testing.T, name, text string) {
@@ -321,6 +334,7 @@ var without = []struct {
 	{"root-landlock", 0, func(_ *testing.T, p *patient) {
 		p.Refuse = refuse(unix.ENOSYS, unix.SYS_LANDLOCK_CREATE_RULESET)
 	}},
+	{"root-keyctl", 0, func(_ *testing.T, p *patient) { p.Refuse = refuse(unix.EPERM, unix.SYS_KEYCTL) }},
 	{"root-cgroups", 0, func(_ *testing.T, p *patient) { p.Unmount = []string{"/sys/fs/cgroup"} }},
 	{"root-programs", 0, func(t *testing.T, p *patient) {
 		os.Remove(p.path("bin/mmdebstrap"))
@@ -344,6 +358,8 @@ var without = []struct {
 		p.store(t, bind{Kind: "overlay", Options: fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", scratch)})
 	}},
 	{"root-store-read-only", 0, func(t *testing.T, p *patient) { p.store(t, bind{From: p.path("home"), ReadOnly: true}) }},
+	{"root-user-namespace", 0, func(_ *testing.T, p *patient) { p.IDs = 65536 }},
+	{"root-user-namespace-one-id", 0, func(_ *testing.T, p *patient) { p.IDs = 1 }},
 	{"user", ada, nil},
 	{"user-user-namespaces", ada, func(_ *testing.T, p *patient) { p.Refuse = refuseNamespaces(unix.EPERM, unix.CLONE_NEWUSER) }},
 	{"user-max-user-namespaces", ada, func(_ *testing.T, p *patient) {
@@ -363,10 +379,20 @@ var without = []struct {
 	}},
 	{"user-few-subordinate-ids", ada, func(t *testing.T, p *patient) { p.write(t, "etc/subgid", "ada:100000:1000\n") }},
 	{"user-newuidmap", ada, func(_ *testing.T, p *patient) { os.Remove(p.path("bin/newuidmap")) }},
-	{"user-newuidmap-powerless", ada, func(t *testing.T, p *patient) {
-		path, _ := filepath.EvalSymlinks(p.path("bin/newuidmap"))
-		os.Remove(p.path("bin/newuidmap"))
-		copyTo(t, path, p.path("bin/newuidmap"), 0o755)
+	{"user-newuidmap-powerless", ada, func(t *testing.T, p *patient) { p.own(t, "newuidmap", 0o755) }},
+	{"user-cap-sys-admin", ada, func(t *testing.T, p *patient) {
+		p.Drop = []uintptr{unix.CAP_SYS_ADMIN}
+		p.own(t, "newuidmap", 0o4755)
+		p.own(t, "newgidmap", 0o4755)
+	}},
+	{"user-cap-sys-admin-mended", ada, func(t *testing.T, p *patient) { // as the one before says
+		p.Drop = []uintptr{unix.CAP_SYS_ADMIN}
+		for program, capability := range map[string]string{"newuidmap": "cap_setuid=ep", "newgidmap": "cap_setgid=ep"} {
+			p.own(t, program, 0o755)
+			if out, err := exec.Command("setcap", capability, p.path("bin", program)).CombinedOutput(); err != nil {
+				t.Fatalf("setcap: %v %s", err, out)
+			}
+		}
 	}},
 	{"user-new-privileges", ada, func(_ *testing.T, p *patient) { p.NoNewPrivs = true }},
 	{"user-nsenter", ada, func(_ *testing.T, p *patient) { os.Remove(p.path("bin/nsenter")) }},
@@ -421,17 +447,31 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// Less is said with -q, and in colours where they are wanted.
+func TestDoctorForms(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	p := newPatient(t, 0)
+	os.Remove(p.path("bin/git"))
+	p.Refuse = refuse(unix.ENODEV, unix.SYS_FSOPEN)
+	for form, args := range map[string][]string{"quiet": {"doctor", "-q"}, "colour": {"doctor", "--color=always"}} {
+		said, _ := p.run(t, args...)
+		compareGolden(t, "testdata/doctor/"+form+".txt", p.normal(said))
+	}
+}
+
 var (
 	freeSpace  = regexp.MustCompile(`[0-9.]+ GB free`)
 	anyStorage = regexp.MustCompile(`layers on (ext4|xfs|btrfs|zfs|f2fs)\b`)
-	processID  = regexp.MustCompile(`raptor-[0-9]+-[0-9]+`)
+	descriptor = regexp.MustCompile(`/fd/[0-9]+`)
 )
 
 func (p *patient) normal(said string) string {
 	said = strings.ReplaceAll(said, p.dir, "$DIR")
 	said = freeSpace.ReplaceAllString(said, "N GB free")
 	said = anyStorage.ReplaceAllString(said, "layers on FILESYSTEM")
-	return processID.ReplaceAllString(said, "raptor-N-N")
+	return descriptor.ReplaceAllString(said, "/fd/N")
 }
 
 func compareGolden(t *testing.T, file, got string) {
@@ -446,7 +486,7 @@ func compareGolden(t *testing.T, file, got string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (- wanted, + is):\n%s", file, diff)
+	if d := diff.Diff(string(want), got); d != "" {
+		t.Errorf("%s differs (- wanted, + is):\n%s", file, d)
 	}
 }

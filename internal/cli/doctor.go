@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,22 +48,22 @@ func (inv *invocation) doctor(c *cobra.Command) error {
 		return err
 	}
 	layers := place{what: "layers in", dir: p.Abs(p.Settings.Store.Text), other: `[raptor] store = "…" in ` + projectFile}
-	storeFinding, scratch := layers.examine()
-	if scratch == "" { // all else can be told nevertheless
-		if scratch, err = os.MkdirTemp("", scratchName); err != nil {
-			return err
-		}
-	}
-	findings := sandbox.Examine(c.Context(), scratch)
-	if err := sandbox.Remove(c.Context(), scratch); err != nil {
-		inv.warn(fmt.Sprintf("a directory of the examination is left: %v", err))
-	}
 	downloads := place{what: "downloads in", dir: cache, other: "RAPTOR_CACHE_DIR"}
-	cacheFinding, scratch := downloads.examine()
-	if scratch != "" {
+	findings := make([]sandbox.Finding, 2)
+	var scratch string
+	if findings[1], scratch = downloads.examine(); scratch != "" {
 		os.Remove(scratch)
 	}
-	findings = append(findings, storeFinding, cacheFinding)
+	findings[0], scratch = layers.examine()
+	findings = append(findings, sandbox.Examine(c.Context(), scratch)...)
+	if scratch != "" {
+		if err := sandbox.Remove(context.WithoutCancel(c.Context()), scratch); err != nil {
+			inv.warn(fmt.Sprintf("a directory of the examination is left: %v", err))
+		}
+	}
+	if c.Context().Err() != nil {
+		return context.Cause(c.Context())
+	}
 	findings = append(findings, programsFound()...)
 	findings = append(findings, kvm())
 	return inv.prescribe(os.Stdout, findings)
@@ -195,7 +196,9 @@ func kvm() sandbox.Finding {
 	f.State, f.Found, f.Means = sandbox.Notice, err.Error(), "They have to emulate the processor, which takes many times as long."
 	switch {
 	case errors.Is(err, syscall.ENOENT):
-		f.Remedy = "as root: modprobe kvm_intel, or kvm_amd; in a virtual machine, its host has to allow nested ones"
+		f.Remedy = "as root: modprobe kvm_intel, or kvm_amd; a virtual machine's host has to allow nested ones; a container has to be given it: with Docker, --device /dev/kvm"
+	case os.Geteuid() == 0:
+		f.Remedy = "in a container, give it the device: with Docker, --device /dev/kvm"
 	case errors.Is(err, syscall.EACCES):
 		f.Remedy = "as root: usermod --append --groups kvm " + userName() + ", then log in anew"
 	}
