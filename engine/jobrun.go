@@ -88,8 +88,8 @@ func jobFailure(c *Container, err error) error {
 		return fmt.Errorf("%s (%s): %w", of(c.Job), c.Job.Target.Text, err)
 	case errors.As(err, &act):
 		return fmt.Errorf("%s (%s): %w", of(c.Job), c.Job.Target.Text, err)
-	case errors.As(err, &setup) && setup.Help != "":
-		return fmt.Errorf("%w (%s)", err, setup.Help)
+	case errors.As(err, &setup):
+		return setupFailure(err, setup)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"raptor-make/internal/images"
 	"raptor-make/internal/store"
@@ -270,10 +271,23 @@ func explainFailure(err error, from []*rapt.Instruction) error {
 			d.Help = whyNotFound(act, run.Args[0])
 		}
 		return &Failure{Err: err, Diagnostic: d}
-	case errors.As(err, &setup) && setup.Help != "":
-		return fmt.Errorf("%w (%s)", err, setup.Help)
+	case errors.As(err, &setup):
+		return setupFailure(err, setup)
 	}
 	return err
+}
+
+// setupFailure says how to mend that a sandbox could not be made, or who knows:
+// raptor doctor does, if the kernel said no for a reason of its own.
+func setupFailure(err error, setup *sandbox.SetupError) error {
+	help := setup.Help
+	if help == "" && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EOPNOTSUPP)) {
+		help = "raptor doctor says what this machine lacks"
+	}
+	if help == "" {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, help)
 }
 
 // whyNotFound says what a program that is not there may have been meant as.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -71,11 +72,39 @@ func noAgent(err error) error {
 }
 
 func (s *session) startError(err error) error {
-	e := &SetupError{Stage: "make namespaces", Err: reason(err)}
-	if errors.Is(err, unix.EPERM) {
-		e.Help = "this process may not make namespaces; in a container, give it CAP_SYS_ADMIN"
+	return &SetupError{Stage: "make namespaces", Err: reason(err), Help: startHelp(err, Rootless())}
+}
+
+// startHelp says how to mend that there are no namespaces.
+func startHelp(err error, rootless bool) (help string) {
+	switch {
+	case rootless:
+		help = userNamespaceHelp(err)
+	case errors.Is(err, unix.EPERM):
+		help = "this process may not make namespaces; in a container, give it CAP_SYS_ADMIN"
+	case errors.Is(err, unix.ENOSPC):
+		help = "there are too many of them: sysctl -w user.max_mnt_namespaces=65536, and the same for pid, ipc, uts and net"
 	}
-	return e
+	if help != "" && errors.Is(err, unix.EPERM) && filtered() {
+		help += "; " + filterHelp
+	}
+	return help
+}
+
+const filterHelp = "a filter of system calls is in force here, as in most containers, and may be what forbids it: with Docker, --security-opt seccomp=unconfined"
+
+// filtered tells whether somebody has put a filter of system calls on us.
+func filtered() bool { return status("Seccomp") == "2" }
+
+// status is a line of our own /proc/self/status.
+func status(key string) string {
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // said is the error that an event carries: an errno, with the kernel's own
@@ -99,21 +128,32 @@ type spoken struct {
 func (s *spoken) Error() string { return s.text }
 func (s *spoken) Unwrap() error { return s.errno }
 
-func (s *session) setupHelp(ev wire.Event) string {
+func (s *session) setupHelp(ev wire.Event) string { return setupHelp(ev, Rootless()) }
+
+func setupHelp(ev wire.Event, rootless bool) string {
 	overlay := strings.Contains(ev.Op, "overlay")
+	denied := ev.Errno == int(unix.EPERM) || ev.Errno == int(unix.EACCES)
 	switch {
 	case ev.Errno == int(unix.ENOSYS), overlay && strings.Contains(ev.Path, "lowerdir+"):
-		return "this needs Linux 6.5 or newer"
+		return "raptor needs Linux 6.7 or newer"
+	case strings.Contains(ev.Op, "system call filter") && ev.Errno == int(unix.EINVAL):
+		return "this kernel was built without CONFIG_SECCOMP_FILTER, and raptor runs nothing without such a filter: use another kernel"
+	case denied && rootless && ev.Op == "make mounts private":
+		return userNamespaceHelp(unix.EPERM)
+	case denied && ev.Op == "make mounts private":
+		return "in a container, give it CAP_SYS_ADMIN and, where AppArmor is in use, no profile that forbids mounts: with Docker, --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
 	case overlay && ev.Errno == int(unix.ENODEV):
 		return "this kernel has no overlayfs; try modprobe overlay"
-	case overlay && Rootless() && ev.Errno == int(unix.EPERM):
+	case overlay && rootless && ev.Errno == int(unix.EPERM):
 		return "this kernel lets no ordinary user mount overlays (it takes Linux 5.11); use sudo"
 	case overlay && ev.Errno == int(unix.EINVAL):
 		return "the file system below may be one that cannot hold an overlay's changes (an overlay itself, NFS): use another"
-	case Rootless() && ev.Path == "/proc" && ev.Errno == int(unix.EPERM):
+	case rootless && ev.Path == "/proc" && ev.Errno == int(unix.EPERM):
 		return "parts of this system's own /proc are hidden, as in a container, and then no other may be mounted: with Docker, use --security-opt systempaths=unconfined"
 	case ev.Errno == int(unix.ENOSPC):
 		return "the disk is full, or there are too many mounts or namespaces (sysctl fs.mount-max, user.max_mnt_namespaces)"
+	case ev.Errno == int(unix.EPERM) && filtered():
+		return filterHelp
 	}
 	return ""
 }

@@ -116,7 +116,7 @@ func (m *idMap) namespace() (int, error) {
 		return -1, err
 	}
 	defer held.Close()
-	holder, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD), []string{"raptor-agent", wire.Hold}, &os.ProcAttr{
+	holder, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD), []string{"raptor-agent", wire.Examine}, &os.ProcAttr{
 		Env: agentEnv, Files: []*os.File{0: wait, wire.AgentFD: agent}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}})
 	wait.Close()
 	if err != nil {

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"raptor":      func() { os.Exit(cli.Raptor(os.Args[1:])) },
 		"raptor-make": func() { os.Exit(cli.RaptorMake(os.Args[1:])) },
+		"on-machine":  onMachine,
 	})
 }
 

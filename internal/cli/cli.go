@@ -53,7 +53,7 @@ and runs the jobs of a Raptor.toml, which turn layers into images.`,
 	inv.common(c)
 	c.AddCommand(inv.buildCommand(), inv.runCommand(), inv.makeCommand(), inv.checkCommand(), inv.dumpCommand(),
 		inv.showCommand(), inv.graphCommand(), inv.explainCommand(), inv.fmtCommand(), inv.logsCommand(),
-		inv.cleanCommand(), inv.initCommand(), inv.versionCommand())
+		inv.cleanCommand(), inv.initCommand(), inv.doctorCommand(), inv.versionCommand())
 	return &root{c, inv}
 }
 

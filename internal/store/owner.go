@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,7 +51,7 @@ func (s *Store) signOwner() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(s.private("ids"), []byte(text))
+	return s.writeFile(context.Background(), s.private("ids"), []byte(text))
 }
 
 // ids are the user namespace's ids and what they are outside, as

@@ -50,11 +50,19 @@ func (a *agent) confine() *opError {
 		}
 		return &opError{"find system call filter", "", unix.ENOENT}
 	}
-	prog := unix.SockFprog{Len: uint16(len(a.Filter) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&a.Filter[0]))}
-	// SPEC_ALLOW: the filter is no defence against speculation, and without the
-	// flag every system call pays for one on some processors.
-	if _, _, err := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uintptr(unsafe.Pointer(&prog))); err != 0 {
+	prog := &unix.SockFprog{Len: uint16(len(a.Filter) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&a.Filter[0]))}
+	if err := installFilter(prog); err != nil {
 		return &opError{"install system call filter", "", err}
+	}
+	return nil
+}
+
+// installFilter installs a filter for this thread. SPEC_ALLOW: it is no defence
+// against speculation, and without the flag every system call pays for one on
+// some processors.
+func installFilter(prog *unix.SockFprog) error {
+	if _, _, err := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uintptr(unsafe.Pointer(prog))); err != 0 {
+		return err
 	}
 	return nil
 }
@@ -98,12 +106,8 @@ func (a *agent) limitCapabilities() error {
 // those of desktops and container runtimes are worth guarding. It takes Linux
 // 6.12 with Landlock; otherwise whoever needs this must use no network.
 func (a *agent) scopeSockets() error {
-	const abiWithScopes, scopeAbstractUnix = 6, 1 << 0
-	if a.without(wire.Landlock) {
-		return nil
-	}
-	abi, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 || abi < abiWithScopes {
+	const scopeAbstractUnix = 1 << 0
+	if a.without(wire.Landlock) || landlock() < abiWithScopes {
 		return nil
 	}
 	attr := struct{ files, network, scoped uint64 }{scoped: scopeAbstractUnix}
@@ -116,4 +120,15 @@ func (a *agent) scopeSockets() error {
 		return errno
 	}
 	return nil
+}
+
+const abiWithScopes = 6
+
+// landlock is the version of the kernel's Landlock; 0 is none.
+func landlock() int {
+	abi, _, errno := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(abi)
 }

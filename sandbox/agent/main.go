@@ -33,9 +33,8 @@ func main() {
 	runtime.LockOSThread()
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
-		case wire.Hold:
-			unix.Read(0, make([]byte, 1))
-			return
+		case wire.Examine:
+			examine(os.Args[2:])
 		case wire.SyncFiles:
 			os.Exit(syncFiles(unix.Fsync, os.Args[2]))
 		case wire.SyncWhole:
@@ -185,10 +184,12 @@ func (p *program) set(pid int) {
 	}
 }
 
-func (a *agent) send(ev *wire.Event) {
+func (a *agent) send(ev *wire.Event) { sendTo(wire.EventFD, ev) }
+
+func sendTo(fd int, ev *wire.Event) {
 	buf := ev.Encode()
 	for len(buf) > 0 {
-		n, err := unix.Write(wire.EventFD, buf)
+		n, err := unix.Write(fd, buf)
 		if err == unix.EINTR {
 			continue
 		}

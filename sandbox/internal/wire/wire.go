@@ -27,16 +27,29 @@ const (
 // end is raptor's, and ends the sandbox.
 const GoAhead = 0
 
-// Hold is an agent's argument that says that it is there for its namespaces
-// alone: it lives until its standard input ends.
-const Hold = "hold"
-
 // SyncFiles and SyncWhole are arguments of an agent that makes no sandbox: it
 // only makes the files durable that it finds open behind its own, or all of the
 // file systems that they are on. Their number is the next argument.
 const (
 	SyncFiles = "fsync"
 	SyncWhole = "syncfs"
+)
+
+// Examine is an agent's argument that says that it is to try what sandboxes are
+// made with, in the directory that follows, and to send an event for each to
+// standard output. Without a directory it waits for the end of standard input.
+const Examine = "examine"
+
+// What is examined: the Action of its event, Done or NoSetup. After ChangeMounts
+// has failed, nothing else is tried.
+const (
+	ChangeMounts = iota // at all
+	CloneMounts         // to lend them
+	NewMounts           // proc, sysfs, and what is below /dev
+	Overlays            // on a temporary file system
+	Upper               // overlays in the directory
+	Filters             // of system calls
+	Scopes              // of abstract sockets
 )
 
 // A Spec is a sandbox as the agent makes it.
