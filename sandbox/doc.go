@@ -32,9 +32,9 @@
 // it to write to. It must not
 //
 //   - read, write or learn of files of the host that it was not lent: the root
-//     is pivoted and the old one is gone, the overlay's mount options name
-//     descriptors and not paths, and all file instructions are carried out inside
-//     or below open directories, so that no link leads out;
+//     is pivoted and the old one is gone, the overlay's mount options name no
+//     paths, and all file instructions are carried out inside or below open
+//     directories, so that no link leads out;
 //   - open devices: nothing on any of its file systems is one, but for the seven
 //     nodes that are bound, read-only, into /dev;
 //   - see, signal or trace processes outside, or the agent;
