@@ -54,11 +54,12 @@
 //
 //   - the host's network, which builds need ([NoNetwork] does); on it, the host's
 //     abstract sockets are closed only where the kernel has Landlock with scopes
-//     (6.12), and 32-bit programs reach families of sockets that the filter refuses
-//     to others, as in Docker;
-//   - modes and owners of the kernel's own files below /proc, such as
-//     /proc/meminfo: the sandbox's root is the host's and can change them for
-//     everybody until the next boot, as in Docker;
+//     (6.12), and families of sockets that the filter refuses can be had by 32-bit
+//     calls, as in Docker (internal/filter/policy.go says why);
+//   - modes and owners of those of the kernel's own files below /proc that
+//     everybody may read anyway, such as /proc/meminfo and what is in
+//     /proc/self/net: the sandbox's root is the host's and can take them from others
+//     until the next boot, as in Docker;
 //   - a kernel with holes, disk space, and time: ctx is for that.
 //
 // # Lent files
