@@ -57,9 +57,9 @@
 //     (6.12), and families of sockets that the filter refuses can be had by 32-bit
 //     calls, as in Docker (internal/filter/policy.go says why);
 //   - modes and owners of those of the kernel's own files below /proc that
-//     everybody may read anyway, such as /proc/meminfo and what is in
-//     /proc/self/net: the sandbox's root is the host's and can take them from others
-//     until the next boot, as in Docker;
+//     everybody may read anyway, such as /proc/meminfo, and of what the host's
+//     network has in /proc/self/net: the sandbox's root is the host's and can change
+//     them for everybody until the next boot, as in Docker;
 //   - a kernel with holes, disk space, and time: ctx is for that.
 //
 // # Lent files
