@@ -53,7 +53,7 @@ soak:
 	@$(call setup,test); .ci/test soak
 
 bench:
-	@$(call setup,test); .ci/bench
+	@$(call setup,bench); .ci/bench
 
 fuzz:
 	@$(call setup,build); .ci/fuzz $(FUZZTIME)

@@ -136,6 +136,19 @@ var attacks = []attack{
 	{name: "binfmt and modprobe", without: wire.Masks, script: "/probe open /proc/sys/kernel/core_pipe_limit 1"},
 	{name: "magic keys", without: wire.Masks, script: "/probe open /proc/sysrq-trigger 1", set: needs("/proc/sysrq-trigger")},
 	{name: "interrupts' processors", without: wire.Masks, script: "/probe open /proc/irq/default_smp_affinity 1"},
+	{name: "the kernel's messages for debugging", without: wire.Masks, script: "/probe open /proc/dynamic_debug/control 1", set: needs("/proc/dynamic_debug/control")},
+	// Each to what it is: the change would be the whole machine's.
+	{name: "the mode of /proc/kmsg", without: wire.Masks, script: "chmod 400 /proc/kmsg", set: needs("/proc/kmsg")},
+	{name: "the mode of /proc/kpagecount", without: wire.Masks, script: "chmod 400 /proc/kpagecount", set: needs("/proc/kpagecount")},
+	{name: "the mode of /proc/kpageflags", without: wire.Masks, script: "chmod 400 /proc/kpageflags", set: needs("/proc/kpageflags")},
+	{name: "the mode of /proc/kpagecgroup", without: wire.Masks, script: "chmod 400 /proc/kpagecgroup", set: needs("/proc/kpagecgroup")},
+	{name: "the mode of /proc/pagetypeinfo", without: wire.Masks, script: "chmod 400 /proc/pagetypeinfo", set: needs("/proc/pagetypeinfo")},
+	{name: "the mode of /proc/allocinfo", without: wire.Masks, script: "chmod 400 /proc/allocinfo", set: needs("/proc/allocinfo")},
+	{name: "the mode of /proc/mtrr", without: wire.Masks, script: "chmod 644 /proc/mtrr", set: needs("/proc/mtrr")},
+	{name: "the mode of /proc/timer_list", without: wire.Masks, script: "chmod 400 /proc/timer_list", set: needs("/proc/timer_list")},
+	{name: "the owner of /proc/slabinfo", without: wire.Masks, script: "chown 0:0 /proc/slabinfo", set: needs("/proc/slabinfo")},
+	{name: "the owner of /proc/vmallocinfo", without: wire.Masks, script: "chown 0:0 /proc/vmallocinfo", set: needs("/proc/vmallocinfo")},
+	{name: "the mode of /proc/tty/driver", without: wire.Masks, script: "chmod 500 /proc/tty/driver", set: needs("/proc/tty/driver")},
 	{name: "/sys/firmware", without: wire.Masks, script: "ls /sys/firmware | grep -q .", set: notEmpty("/sys/firmware")},
 	{name: "/sys", without: wire.ReadOnlySys, script: "/probe open /sys/kernel/mm/transparent_hugepage/enabled 1", set: needs("/sys/kernel/mm/transparent_hugepage/enabled")},
 	{name: "/sys/power", without: wire.ReadOnlySys, script: "/probe open /sys/kernel/uevent_helper 1 || /probe open /sys/kernel/profiling 1 || /probe open /sys/kernel/mm/ksm/run 1 || /probe open /sys/power/state 1"},
@@ -478,5 +491,22 @@ func TestOutputSentAway(t *testing.T) {
 	defer cancel()
 	if _, err := Run(ctx, &b.Spec, Streams{Stdout: &b.out}); err != nil || b.out.String() != "printed\n" {
 		t.Errorf("%v, %q", err, b.out.String())
+	}
+}
+
+// TestSecretsOfProc looks for files of the kernel's own below /proc that not
+// everybody may read, or anybody may write, and that the sandbox's root could
+// nevertheless give to all. Those for each process and each network are left out.
+func TestSecretsOfProc(t *testing.T) {
+	b := newBox(t, lower(t))
+	err := b.run(sh(`for f in $(find /proc/[a-z]* -path /proc/sys -prune -o -path /proc/irq -prune -o -path /proc/bus -prune -o '(' ! -perm -444 -o -perm /222 ')' ! -type l -print); do
+	case $f in /proc/pressure/*) continue ;; esac # is writable for everybody
+	chmod $(stat -c %a $f) $f 2>/dev/null && echo $f
+done; true`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.out.Len() > 0 {
+		t.Errorf("these are not protected:\n%s", b.out.String())
 	}
 }

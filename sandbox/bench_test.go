@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -60,77 +59,6 @@ func BenchmarkEmptyCommand(b *testing.B) {
 			}
 		})
 	}
-}
-
-// BenchmarkEmptyCommandCompared starts the same empty command in turn here and by other
-// programs, so that all see the same machine, and reports medians, and the
-// processor time that each takes.
-func BenchmarkEmptyCommandCompared(b *testing.B) {
-	spec := benchSpec(b, 1)
-	lower := spec.Layers[0]
-	others := map[string][]string{
-		"bwrap":   {"bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--bind", lower, "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"},
-		"unshare": {"unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--root=" + lower, "/bin/true"},
-	}
-	run := map[string]func() error{"sandbox": func() error { _, err := Run(context.Background(), spec, Streams{}); return err }}
-	for name, words := range others {
-		run[name] = func() error { return exec.Command(words[0], words[1:]...).Run() }
-	}
-	wall, cpu := map[string][]time.Duration{}, map[string]time.Duration{}
-	for b.Loop() {
-		for name, f := range run {
-			begun, used := time.Now(), processorTime()
-			if err := f(); err != nil {
-				b.Fatal(name, err)
-			}
-			wall[name] = append(wall[name], time.Since(begun))
-			cpu[name] += processorTime() - used
-		}
-	}
-	for name, list := range wall {
-		slices.Sort(list)
-		b.ReportMetric(float64(list[len(list)/2].Microseconds()), name+"-us")
-		b.ReportMetric(float64(list[len(list)/10].Microseconds()), name+"-p10-us")
-		b.ReportMetric(float64(cpu[name].Microseconds())/float64(len(list)), name+"-cpu-us")
-	}
-}
-
-func processorTime() time.Duration {
-	var sum int64
-	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
-		var u unix.Rusage
-		unix.Getrusage(who, &u)
-		sum += u.Utime.Nano() + u.Stime.Nano()
-	}
-	return time.Duration(sum)
-}
-
-// BenchmarkLayer makes layers of many RUNs; what one more costs is the
-// difference.
-func BenchmarkLayer(b *testing.B) {
-	for _, runs := range []int{1, 100} {
-		b.Run(fmt.Sprint("runs/", runs), func(b *testing.B) {
-			spec := benchSpec(b, 1)
-			spec.Build = true
-			spec.Actions = nil
-			for range runs {
-				spec.Actions = append(spec.Actions, &Exec{Args: []string{"/bin/true"}})
-			}
-			for b.Loop() {
-				renew(b, spec)
-				if _, err := Run(context.Background(), spec, Streams{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-	b.Run("fork+exec", func(b *testing.B) {
-		for b.Loop() {
-			if err := exec.Command("/bin/true").Run(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }
 
 // BenchmarkStages tells what each stage of a container's life takes, as a

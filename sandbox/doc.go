@@ -35,9 +35,9 @@
 // it to write to. It must not
 //
 //   - read, write or learn of files of the host that it was not lent: the root
-//     is pivoted and the old one is gone, the overlay's mount options name
-//     descriptors and not paths, and all file instructions are carried out inside
-//     or below open directories, so that no link leads out;
+//     is pivoted and the old one is gone, the overlay's mount options name no
+//     paths, and all file instructions are carried out inside or below open
+//     directories, so that no link leads out;
 //   - open devices: nothing on any of its file systems is one, but for the seven
 //     nodes that are bound, read-only, into /dev;
 //   - see, signal or trace processes outside, or the agent;
@@ -57,11 +57,12 @@
 //
 //   - the host's network, which builds need ([NoNetwork] does); on it, the host's
 //     abstract sockets are closed only where the kernel has Landlock with scopes
-//     (6.12), and 32-bit programs reach families of sockets that the filter refuses
-//     to others, as in Docker;
-//   - modes and owners of the kernel's own files below /proc, such as
-//     /proc/meminfo: the sandbox's root is the host's and can change them for
-//     everybody until the next boot, as in Docker;
+//     (6.12), and families of sockets that the filter refuses can be had by 32-bit
+//     calls, as in Docker (internal/filter/policy.go says why);
+//   - modes and owners of those of the kernel's own files below /proc that
+//     everybody may read anyway, such as /proc/meminfo, and of what the host's
+//     network has in /proc/self/net: the sandbox's root is the host's and can change
+//     them for everybody until the next boot, as in Docker;
 //   - a kernel with holes, disk space, and time: ctx is for that.
 //
 // # Lent files

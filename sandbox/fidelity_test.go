@@ -651,3 +651,74 @@ func TestManyAtATime(t *testing.T) {
 		}
 	}
 }
+
+// TestCopySideBySide copies directories at the same time: what they share is one
+// file still, and each is as it was.
+func TestCopySideBySide(t *testing.T) {
+	b, src := newBox(t, lower(t)), t.TempDir()
+	write(t, src+"/shared", "shared", 0o644)
+	then := time.Unix(1_000_000_000, 0)
+	const dirs, files = 40, 20
+	for d := range dirs {
+		dir := fmt.Sprintf("%s/%d/below", src, d)
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		for f := range files {
+			write(t, fmt.Sprintf("%s/%d", dir, f), fmt.Sprint(d, f), 0o640)
+		}
+		if err := os.Link(src+"/shared", dir+"/shared"); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range []string{dir, filepath.Dir(dir)} {
+			if err := os.Chtimes(d, then, then); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := b.run(&Copy{Sources: []CopySource{{Path: src}}, Dest: "/copy"}); err != nil {
+		t.Fatal(err)
+	}
+	for d := range dirs {
+		dir := fmt.Sprintf("%s/copy/%d/below", b.Upper, d)
+		for f := range files {
+			if text, err := os.ReadFile(fmt.Sprintf("%s/%d", dir, f)); err != nil || string(text) != fmt.Sprint(d, f) {
+				t.Errorf("%d/below/%d: %q, %v", d, f, text, err)
+			}
+		}
+		for _, d := range []string{dir, filepath.Dir(dir)} {
+			info, err := os.Stat(d)
+			if err != nil || !info.ModTime().Equal(then) || info.Mode().Perm() != 0o750 {
+				t.Errorf("%s: %v, %v", d, info, err)
+			}
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(b.Upper+"/copy/shared", &st); err != nil || st.Nlink != dirs+1 {
+		t.Errorf("the shared file has %d names, %v", st.Nlink, err)
+	}
+}
+
+// TestCopySideBySideFails has something in two directories that COPY does not
+// take. The error is about the first, whichever is found first.
+func TestCopySideBySideFails(t *testing.T) {
+	src := t.TempDir()
+	for d := range 20 {
+		dir := fmt.Sprintf("%s/%02d", src, d)
+		os.Mkdir(dir, 0o755)
+		for f := range 20 * (20 - d) {
+			write(t, fmt.Sprintf("%s/%d", dir, f), "", 0o644)
+		}
+		if d == 3 || d == 19 {
+			if err := unix.Mknod(dir+"/z", unix.S_IFSOCK|0o644, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b := newBox(t, lower(t))
+	err := b.run(&Copy{Sources: []CopySource{{Path: src}}, Dest: "/copy"})
+	var failed *ActionError
+	if !errors.As(err, &failed) || failed.Path != "03/z" {
+		t.Errorf("%v", err)
+	}
+}

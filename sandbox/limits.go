@@ -34,7 +34,7 @@ const agentPids = 16
 //
 // A group is removed when its sandbox has ended. One whose raptor was killed
 // stays, without a process in it, until another raptor that limits something
-// finds it.
+// finds it: the agent, which lives a moment longer, is in the group itself.
 type limiter struct {
 	limits Limits
 	groups []group

@@ -351,8 +351,9 @@ func (s *session) blame(err error) error {
 const agentLost = "run agent"
 
 // agentEnv spares the agent's runtime work: it mostly lives shorter than one
-// collection takes, and a thread or two are all that it can use.
-var agentEnv = []string{"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=2"}
+// collection takes, and does one thing at a time; where it does not, it takes
+// more processors itself.
+var agentEnv = []string{"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=1"}
 
 func ended(state *os.ProcessState, err error) error {
 	if err != nil {

@@ -65,6 +65,9 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if !inv.noAct {
+		sandbox.Prepare()
+	}
 	p, err := inv.project()
 	if err != nil {
 		return err

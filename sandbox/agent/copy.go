@@ -2,7 +2,11 @@ package main
 
 import (
 	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -18,18 +22,27 @@ type copier struct {
 	action   *wire.Action
 	uid, gid int
 	exclude  map[string]bool
-	linked   map[inode]string // path in the layer of a file with several names
 
-	cannotShare bool   // blocks, with this file system
-	buffer      []byte // for what the kernel does not copy
+	links  sync.Mutex       // held while a file with several names is copied
+	linked map[inode]string // path in the layer of such a file
+
+	cannotShare atomic.Bool   // blocks, with this file system
+	idle        chan struct{} // a processor for each that could copy a directory, too
 }
+
+// maxCopiers is how many directories are copied at a time. More would wait for
+// the file system's journal.
+const maxCopiers = 4
+
+// buffers are for what the kernel does not copy.
+var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 func (a *agent) copy(action *wire.Action) *opError {
 	uid, gid, oerr := a.owner(action.Owner)
 	if oerr != nil {
 		return oerr
 	}
-	c := &copier{agent: a, action: action, uid: uid, gid: gid}
+	c := &copier{agent: a, action: action, uid: uid, gid: gid, idle: make(chan struct{}, maxCopiers)}
 	dir, path := a.base(action.Dest)
 	trimmed := strings.TrimRight(path, "/")
 	fd, err := within(dir, trimmed, unix.O_PATH|unix.O_DIRECTORY)
@@ -56,6 +69,7 @@ func (a *agent) copy(action *wire.Action) *opError {
 			c.exclude[e] = true
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			c.useProcessors()
 			oerr = c.contents(from, dir, trimmed)
 		} else if exists || trimmed != path {
 			oerr = c.file(from, &st, dir, join(trimmed, s.Name))
@@ -67,6 +81,18 @@ func (a *agent) copy(action *wire.Action) *opError {
 		}
 	}
 	return nil
+}
+
+// useProcessors lets directories be copied side by side: making a file in an
+// overlay is mostly work of the kernel's, and twice what it is for cp(1).
+func (c *copier) useProcessors() {
+	n := min(runtime.NumCPU(), maxCopiers)
+	if runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
+	for len(c.idle) < n-1 {
+		c.idle <- struct{}{}
+	}
 }
 
 // contents copies what is in a directory into another, which is made when it
@@ -108,29 +134,51 @@ func (c *copier) tree(from, to, dir int, dest, below string) *opError {
 	if err != nil {
 		return &opError{"read", below, err}
 	}
-	for _, name := range names {
+	slices.Sort(names) // so that of several failures, the same is told each time
+	var others sync.WaitGroup
+	failures := make([]*opError, len(names))
+	for i, name := range names {
 		rel := join(below, name)
 		if c.exclude[rel] {
 			continue
 		}
-		if err := c.entry(from, to, dir, name, join(dest, name), rel); err != nil {
+		var st unix.Stat_t
+		if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			failures[i] = &opError{"read", rel, err}
+			break
+		}
+		copy := func() { failures[i] = c.entry(from, to, dir, name, join(dest, name), rel, &st) }
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			select {
+			case <-c.idle:
+				others.Go(func() {
+					copy()
+					c.idle <- struct{}{}
+				})
+				continue
+			default:
+			}
+		}
+		if copy(); failures[i] != nil {
+			break
+		}
+	}
+	others.Wait()
+	for _, err := range failures {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *copier) entry(from, to, dir int, name, dest, rel string) *opError {
-	var st unix.Stat_t
-	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &opError{"read", rel, err}
-	}
+func (c *copier) entry(from, to, dir int, name, dest, rel string, st *unix.Stat_t) *opError {
 	var err error
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		return c.directory(from, to, dir, name, dest, rel, &st)
+		return c.directory(from, to, dir, name, dest, rel, st)
 	case unix.S_IFREG:
-		err = c.entryFile(from, to, dir, name, dest, &st)
+		err = c.entryFile(from, to, dir, name, dest, st)
 	case unix.S_IFLNK:
 		err = c.symlink(from, to, name, dest)
 	case unix.S_IFIFO:
@@ -180,6 +228,8 @@ func (c *copier) directory(from, to, dir int, name, dest, rel string, st *unix.S
 func (c *copier) entryFile(from, to, dir int, name, dest string, st *unix.Stat_t) error {
 	id := inode{st.Dev, st.Ino}
 	if st.Nlink > 1 {
+		c.links.Lock()
+		defer c.links.Unlock()
 		if first, ok := c.linked[id]; ok {
 			if err := c.remove(to, name, "/"+dest); err != nil {
 				return err
@@ -259,11 +309,11 @@ func (c *copier) copyData(from, to int, st *unix.Stat_t) error {
 	if st.Size == 0 {
 		return copyUnsized(from, to)
 	}
-	if !c.cannotShare {
+	if !c.cannotShare.Load() {
 		if unix.IoctlFileClone(to, from) == nil {
 			return nil
 		}
-		c.cannotShare = true
+		c.cannotShare.Store(true)
 	}
 	sparse := st.Blocks*512 < st.Size
 	switch {
@@ -335,10 +385,9 @@ func (c *copier) copyRange(from, to int, at, end int64) error {
 }
 
 func (c *copier) copyBuffered(from, to int, at, end int64) error {
-	if c.buffer == nil {
-		c.buffer = make([]byte, 256<<10)
-	}
-	buf := c.buffer
+	buffer := buffers.Get().(*[256 << 10]byte)
+	defer buffers.Put(buffer)
+	buf := buffer[:]
 	for at < end {
 		n, err := unix.Pread(from, buf[:min(int64(len(buf)), end-at)], at)
 		if err == unix.EINTR {

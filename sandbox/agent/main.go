@@ -86,6 +86,7 @@ type agent struct {
 	root     int    // the root with all mounts; 0: not opened yet
 	confined bool   // the main thread is
 
+	claims    sync.Mutex // for what is known below, where directories are copied side by side
 	stubs     []stub
 	lentFiles []lentFile
 	copied    map[string]*copiedDir // by path without the first slash

@@ -110,9 +110,11 @@ func (a *agent) mountRoot() error {
 // overlay makes a detached overlay mount of open directories; with no upper
 // directory (-1) it is read-only. The layers are given lowest first.
 //
-// The kernel is told descriptors' names below /proc, not the paths: a string
-// for fsconfig must be shorter than 256 bytes, upperdir takes backslashes for
-// escapes, and whatever it is told can be read in the sandbox's mountinfo.
+// Each directory is made the working directory, and the kernel told ".", not the
+// path: a string for fsconfig must be shorter than 256 bytes, upperdir takes
+// backslashes for escapes, and whatever it is told can be read in the sandbox's
+// mountinfo. (Descriptors' names below /proc take three times as long, and
+// descriptors themselves, which Linux 6.13 takes, show as paths.)
 func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -125,17 +127,24 @@ func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) 
 		}
 		return nil
 	}
+	setDir := func(key string, dir int) error {
+		if err := unix.Fchdir(dir); err != nil {
+			return &opError{"change to", key, err}
+		}
+		return set(key, ".")
+	}
+	defer unix.Chdir("/")
 	set("source", "raptor")
 	for i := len(layers) - 1; i >= 0; i-- {
-		if err := set("lowerdir+", descriptor(layers[i])); err != nil {
+		if err := setDir("lowerdir+", layers[i]); err != nil {
 			return -1, err
 		}
 	}
 	if upper >= 0 {
-		if err := set("upperdir", descriptor(upper)); err != nil {
+		if err := setDir("upperdir", upper); err != nil {
 			return -1, err
 		}
-		if err := set("workdir", descriptor(work)); err != nil {
+		if err := setDir("workdir", work); err != nil {
 			return -1, err
 		}
 		if volatile {
@@ -167,8 +176,6 @@ func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) 
 	}
 	return fd, nil
 }
-
-func descriptor(fd int) string { return "/proc/self/fd/" + itoa(fd) }
 
 // A detailed error carries what the kernel says about a mount beside errno.
 type detailed struct {

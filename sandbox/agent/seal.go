@@ -65,6 +65,8 @@ type sealer struct {
 	*agent
 	done *wire.Event
 	seen map[inode]bool // files with several names that are counted
+
+	names []byte // for lists of attributes
 }
 
 // directory seals an open directory of the layer and all below it. In an opaque
@@ -138,6 +140,7 @@ func (s *sealer) entry(dir int, name, path string, opaque bool) (removed bool, o
 func (s *sealer) file(dir int, name, path string, st *unix.Stat_t) *opError {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
+		return nil // it is stripped already
 	case unix.S_IFREG:
 		id := inode{st.Dev, st.Ino}
 		if st.Nlink == 1 || !s.seen[id] {
@@ -149,40 +152,40 @@ func (s *sealer) file(dir int, name, path string, st *unix.Stat_t) *opError {
 			}
 			s.seen[id] = true
 		}
-		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return &opError{"open", path, err}
+	}
+	return s.stripName(dir, name, path)
+}
+
+// stripName is strip for what need not be opened, or cannot be without side
+// effects.
+func (s *sealer) stripName(dir int, name, path string) *opError {
+	if err := unix.Fchdir(dir); err != nil {
+		return &opError{"change to the directory of", path, err}
+	}
+	if s.names == nil {
+		s.names = make([]byte, 64<<10) // the kernel's limit
+	}
+	n, err := unix.Llistxattr(name, s.names)
+	if err != nil {
+		return nil // this file system has none
+	}
+	for attr := range strings.SplitSeq(string(s.names[:n]), "\x00") {
+		if isOverlays(attr) {
+			unix.Lremovexattr(name, attr)
 		}
-		s.strip(fd)
-		unix.Close(fd)
-	default:
-		s.stripLink(dir, name)
 	}
 	return nil
 }
 
-// stripLink is strip for what cannot be opened without side effects.
-func (s *sealer) stripLink(dir int, name string) {
-	if unix.Fchdir(dir) != nil {
-		return
-	}
-	buf := make([]byte, 1024)
-	n, err := unix.Llistxattr(name, buf)
-	if err != nil {
-		return
-	}
-	for attr := range strings.SplitSeq(string(buf[:n]), "\x00") {
-		if strings.HasPrefix(attr, "trusted.overlay.") {
-			unix.Lremovexattr(name, attr)
-		}
-	}
+func isOverlays(attr string) bool {
+	return strings.HasPrefix(attr, "trusted.overlay.") || strings.HasPrefix(attr, "user.overlay.")
 }
 
 // strip removes overlayfs's own attributes from an open file or directory, and
 // tells whether it was marked opaque.
 func (s *sealer) strip(fd int) (opaque bool) {
 	for _, name := range xattrs(fd) {
-		if !strings.HasPrefix(name, "trusted.overlay.") && !strings.HasPrefix(name, "user.overlay.") {
+		if !isOverlays(name) {
 			continue
 		}
 		// "x" says something else: that there are whiteouts in the form of files

@@ -210,6 +210,8 @@ func (a *agent) noteStubs() error {
 // claim says that an instruction asks for what is only a stub or lent so far:
 // from now on it is part of the layer.
 func (a *agent) claim(st *unix.Stat_t) bool {
+	a.claims.Lock()
+	defer a.claims.Unlock()
 	id := inode{st.Dev, st.Ino}
 	for i, l := range a.lentFiles {
 		if l.id == id {
