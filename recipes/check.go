@@ -99,7 +99,7 @@ func (c *checker) members(g *Group) {
 			switch {
 			case c.Group(name) != nil:
 				label = "that is a group: write %" + name
-			case c.isLayer(name):
+			case c.IsLayer(name):
 				label = "that is a layer: write build = [" + quote(name) + "]"
 			}
 			c.fail(m.Span, label, "group %s runs %s, which is no job", g.Name, m.Text)

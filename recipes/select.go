@@ -64,7 +64,7 @@ func (s *selection) add(name string) error {
 		}
 		return nil
 	}
-	if s.project.isLayer(name) {
+	if s.project.IsLayer(name) {
 		return fmt.Errorf("%s is a layer, not a job or group; raptor build %s builds it", name, name)
 	}
 	known := jobNames(s.project.Jobs)
@@ -103,9 +103,9 @@ func (s *selection) group(g *Group) {
 	}
 }
 
-// isLayer tells whether a name is that of a layer of the project: in dots, or a
+// IsLayer tells whether a name is that of a layer of the project: in dots, or a
 // path.
-func (p *Project) isLayer(name string) bool {
+func (p *Project) IsLayer(name string) bool {
 	stem, _, instanced := strings.Cut(strings.TrimSuffix(name, ".rapt"), "@")
 	if instanced {
 		stem += "@"

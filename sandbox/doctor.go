@@ -32,11 +32,12 @@ type Finding struct {
 // State says how a Finding bears on building.
 type State int
 
+// The states, from good to bad, and last the unknown.
 const (
-	Well    State = iota
-	Notice        // something is missing that builds can do without
-	Wrong         // nothing can be built before this is mended
-	Untried       // it could not be tried, because of something that is Wrong
+	Well    State = iota // as it should be
+	Notice               // something is missing that builds can do without
+	Wrong                // nothing can be built before this is mended
+	Untried              // it could not be tried, because of something that is Wrong
 )
 
 // Examine tries on this machine, and for the user who runs it, what sandboxes

@@ -32,7 +32,7 @@ type machine struct {
 	Sysctl     map[string]string // of a user namespace of its own, by path
 	IDs        int               // of that user namespace; 0: all
 	Drop       []uintptr         // capabilities
-	NoNewPrivs bool              //
+	NoNewPrivs bool              // no program gains rights by being executed
 	Refuse     []refusal         // system calls
 	User       int               // who runs the program; 0 is root
 }
@@ -163,18 +163,18 @@ func filterCalls(list []refusal) error {
 	}
 	const number, arguments = 0, 16
 	var prog []unix.SockFilter
-	add := func(code uint16, k uint32, jt, jf uint8) {
-		prog = append(prog, unix.SockFilter{Code: code, Jt: jt, Jf: jf, K: k})
+	add := func(code uint16, k uint32, otherwise uint8) { // if it is not so, skip as many
+		prog = append(prog, unix.SockFilter{Code: code, Jf: otherwise, K: k})
 	}
 	for _, r := range list {
-		add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, number, 0, 0)
-		add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, uint32(r.Call), 0, 4)
-		add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, uint32(arguments+8*r.Arg), 0, 0)
-		add(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, r.Mask, 0, 0)
-		add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, r.Value, 0, 1)
-		add(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ERRNO|uint32(r.Err), 0, 0)
+		add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, number, 0)
+		add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, uint32(r.Call), 4)
+		add(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, uint32(arguments+8*r.Arg), 0)
+		add(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, r.Mask, 0)
+		add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, r.Value, 1)
+		add(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ERRNO|uint32(r.Err), 0)
 	}
-	add(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW, 0, 0)
+	add(unix.BPF_RET|unix.BPF_K, unix.SECCOMP_RET_ALLOW, 0)
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})), 0, 0)
 }
 
@@ -284,7 +284,7 @@ func (p *patient) sysctlFile(t *testing.T, name, text string) {
 }
 
 // store puts a file system where layers are kept.
-func (p *patient) store(t *testing.T, b bind) {
+func (p *patient) store(b bind) {
 	b.At = p.path("home/project/layers")
 	os.Mkdir(b.At, 0o755)
 	p.Mounts = append(p.Mounts, b)
@@ -348,16 +348,16 @@ var without = []struct {
 		p.Mounts = slices.DeleteFunc(p.Mounts, func(b bind) bool { return b.At == p.path("dev/kvm") })
 		os.Remove(p.path("dev/kvm"))
 	}},
-	{"root-store-on-tmpfs", 0, func(t *testing.T, p *patient) { p.store(t, bind{Kind: "tmpfs"}) }},
-	{"root-store-small", 0, func(t *testing.T, p *patient) { p.store(t, bind{Kind: "tmpfs", Options: "size=64m"}) }},
-	{"root-store-on-overlay", 0, func(t *testing.T, p *patient) {
+	{"root-store-on-tmpfs", 0, func(_ *testing.T, p *patient) { p.store(bind{Kind: "tmpfs"}) }},
+	{"root-store-small", 0, func(_ *testing.T, p *patient) { p.store(bind{Kind: "tmpfs", Options: "size=64m"}) }},
+	{"root-store-on-overlay", 0, func(_ *testing.T, p *patient) {
 		scratch := p.path("overlay")
 		for _, sub := range []string{"", "/lower", "/upper", "/work"} {
 			os.Mkdir(scratch+sub, 0o755)
 		}
-		p.store(t, bind{Kind: "overlay", Options: fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", scratch)})
+		p.store(bind{Kind: "overlay", Options: fmt.Sprintf("lowerdir=%s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", scratch)})
 	}},
-	{"root-store-read-only", 0, func(t *testing.T, p *patient) { p.store(t, bind{From: p.path("home"), ReadOnly: true}) }},
+	{"root-store-read-only", 0, func(_ *testing.T, p *patient) { p.store(bind{From: p.path("home"), ReadOnly: true}) }},
 	{"root-user-namespace", 0, func(_ *testing.T, p *patient) { p.IDs = 65536 }},
 	{"root-user-namespace-one-id", 0, func(_ *testing.T, p *patient) { p.IDs = 1 }},
 	{"user", ada, nil},

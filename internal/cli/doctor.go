@@ -52,8 +52,10 @@ func (inv *invocation) doctor(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	layers := place{what: "layers in", dir: p.Abs(p.Settings.Store.Text), other: `[raptor] store = "…" in ` + projectFile}
-	downloads := place{what: "downloads in", dir: cache, other: "RAPTOR_CACHE_DIR"}
+	layers := place{what: "layers in", dir: p.Abs(p.Settings.Store.Text), other: `[raptor] store = "…" in ` + projectFile,
+		room: 5e9, why: "The layers of one small operating system take 1.3 GB, a disk image of it 1.5 GB. raptor clean removes what is not in use."}
+	downloads := place{what: "downloads in", dir: cache, other: "RAPTOR_CACHE_DIR",
+		room: 1e9, why: "Base images are kept here as they were packed, 100 MB or more each."}
 	findings := make([]sandbox.Finding, 2)
 	var scratch string
 	if findings[1], scratch = downloads.examine(); scratch != "" {
@@ -84,12 +86,11 @@ func (inv *invocation) doctor(c *cobra.Command) error {
 type place struct {
 	what, dir string
 	other     string // what names another
+	room      int64  // that should be there, in bytes
+	why       string
 }
 
-const (
-	scratchName = ".raptor-doctor-"
-	roomy       = 5 << 30 // a live image of Debian takes 2 GB with its layers
-)
+const scratchName = ".raptor-doctor-"
 
 // examine makes a scratch directory in the place, or in what the place would be
 // made in; "" if it cannot.
@@ -112,9 +113,9 @@ func (p *place) examine() (f sandbox.Finding, scratch string) {
 	if unix.Statfs(scratch, &st) == nil {
 		free := int64(st.Bavail) * st.Bsize
 		f.Found = fmt.Sprintf("%.1f GB free", float64(free)/1e9)
-		if free < roomy {
-			f.State, f.Means = sandbox.Notice, "The layers of one operating system take about 2 GB, an image of them as much again."
-			f.Remedy = "raptor clean removes layers that are not in use; " + p.other + " names another directory"
+		if free < p.room {
+			f.State, f.Means = sandbox.Notice, p.why
+			f.Remedy = "make room, or name another directory with " + p.other
 		}
 	}
 	return f, scratch

@@ -74,6 +74,9 @@ func nearestLog(logs []store.Log, name string) string {
 	if near := rapt.Nearest(name, names); near != "" {
 		return "did you mean " + near + "?"
 	}
+	if len(names) == 0 {
+		return "" // nor was anything else
+	}
 	return "raptor logs, with no name, lists what there is"
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -99,7 +100,11 @@ func (inv *invocation) makeOnce(c *cobra.Command, names []string) error {
 		return err
 	}
 	if p.File == "" && !o.list {
-		return rapt.Diagnostics{{Message: "there is no " + projectFile + " here", Help: "name another with -f, or another directory with --directory"}}
+		help := "name another with -f, or another directory with --directory"
+		if i := slices.IndexFunc(names, p.IsLayer); i >= 0 {
+			help = fmt.Sprintf("%s is a layer, which raptor build %s builds", names[i], names[i])
+		}
+		return rapt.Diagnostics{{Message: "there is no " + projectFile + " here", Help: help}}
 	}
 	if err := setValues(c, p, o.set); err != nil {
 		return err

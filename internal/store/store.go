@@ -207,7 +207,7 @@ func (s *Store) syncPaths(ctx context.Context, whole bool, paths []string) error
 // syncHere is a Store's Sync if it is given no other.
 func syncHere(ctx context.Context, whole bool, files ...*os.File) error {
 	for _, f := range files {
-		err := error(nil)
+		var err error
 		if whole {
 			err = os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 		} else {
