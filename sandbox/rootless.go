@@ -91,6 +91,15 @@ func arrive() {
 	os.Unsetenv(entered)
 }
 
+// CallerID is the id of the user for whom we work: our own, or that of before
+// EnterUserNamespace.
+func CallerID() int {
+	if calledBy != nil {
+		return calledBy.uid
+	}
+	return os.Geteuid()
+}
+
 // AsCaller has a command run with the user's own ids, where EnterUserNamespace
 // has made us root: programs like ssh look for a user's files by them.
 func AsCaller(cmd *exec.Cmd) {

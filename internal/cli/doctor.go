@@ -209,7 +209,7 @@ func kvm() sandbox.Finding {
 	switch {
 	case errors.Is(err, syscall.ENOENT):
 		f.Remedy = "as root: modprobe kvm_intel, or kvm_amd; a virtual machine's host has to allow nested ones; a container has to be given it: with Docker, --device /dev/kvm"
-	case os.Geteuid() == 0:
+	case sandbox.CallerID() == 0:
 		f.Remedy = "in a container, give it the device: with Docker, --device /dev/kvm"
 	case errors.Is(err, syscall.EACCES):
 		f.Remedy = "as root: usermod --append --groups kvm " + userName() + ", then log in anew"
@@ -218,7 +218,7 @@ func kvm() sandbox.Finding {
 }
 
 func userName() string {
-	id := strconv.Itoa(os.Geteuid())
+	id := strconv.Itoa(sandbox.CallerID())
 	if u, err := user.LookupId(id); err == nil {
 		return u.Username
 	}
