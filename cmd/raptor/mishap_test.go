@@ -61,7 +61,7 @@ func project(t *testing.T, dir, text string) terminal {
 	if err := os.WriteFile(filepath.Join(dir, "busybox.tar"), busyboxTar(t), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return terminal{t, dir}
+	return terminal{t: t, dir: dir}
 }
 
 // TestInterrupt sends SIGINT while a layer is built, a job runs and an image is

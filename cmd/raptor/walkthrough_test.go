@@ -24,12 +24,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"raptor-make/internal/usertest"
 )
 
 // A terminal is a place from where the walk-through's commands are typed.
 type terminal struct {
 	t   *testing.T
 	dir string
+	as  *usertest.User // nil: root
 }
 
 // run types a command as the README has it, and returns what it prints on
@@ -56,6 +59,10 @@ func (w terminal) try(args ...string) (stdout, stderr string, err error) {
 // to this test binary.
 func (w terminal) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(program(w.t, args[0]), args[1:]...)
+	if w.as != nil {
+		args[0] = w.as.Path(args[0])
+		cmd = w.as.Command(w.t.Context(), w.dir, nil, args...)
+	}
 	cmd.Dir = w.dir
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
@@ -84,19 +91,37 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 // TestWalkThrough is the walk-through of the README, word by word, with a
-// registry on loopback in the place of Docker's.
+// registry on loopback in the place of Docker's: by root and by an ordinary user.
 func TestWalkThrough(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
 	host := debianRegistry(t)
-	root := t.TempDir()
+	t.Run("root", func(t *testing.T) { walkThrough(t, host, t.TempDir(), nil) })
+	t.Run("user", func(t *testing.T) {
+		u := usertest.New(t)
+		for _, name := range []string{"raptor", "raptor-make"} {
+			u.Copy(t, program(t, name), name)
+		}
+		walkThrough(t, host, u.Path("home"), u)
+	})
+}
+
+// walkThrough does it in a directory.
+func walkThrough(t *testing.T, host, root string, u *usertest.User) {
+	give := func(path string) {
+		if u != nil {
+			u.Give(t, path)
+		}
+	}
 	copyTree(t, "../../examples/book", filepath.Join(root, "examples/book"))
 	copyTree(t, "testdata/builders", filepath.Join(root, "builders"))
 	mirror := fmt.Sprintf("[raptor.registry.\"docker.io\"]\nmirrors = [%q]\n", host)
 	write(t, filepath.Join(root, "examples/book/Raptor.toml"), mirror)
 
-	book := terminal{t, filepath.Join(root, "examples/book")}
+	give(root)
+
+	book := terminal{t, filepath.Join(root, "examples/book"), u}
 	_, first := book.run("raptor", "build", "ssh")
 	want := regexp.MustCompile(`(?m)^\[\*\] Completed \[[0-9A-F]{16}\] index\.docker\.io-library-debian-trixie\n` +
 		`\[\*\] Completed \[[0-9A-F]{16}\] base\n\[\*\] Completed \[[0-9A-F]{16}\] ssh$`)
@@ -132,7 +157,8 @@ cache = "liveboot-cache"
 		t.Fatal(err)
 	}
 	os.Rename(filepath.Join(book.dir, "Raptor.lock"), filepath.Join(root, "Raptor.lock"))
-	top := terminal{t, root}
+	give(filepath.Join(root, "Raptor.toml"))
+	top := terminal{t, root, u}
 	_, said := top.run("raptor", "run", "-L", "book", "examples/book", "-L", "rbuild", "builders", "-C", "liveboot-cache",
 		"-I", "$book.ssh", "-O", "custom-liveboot.iso", "$rbuild.deblive")
 	if !strings.Contains(said, completed) {
@@ -204,7 +230,7 @@ func debianRegistry(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "debian.rapt"), "FROM debian://trixie\n")
-	terminal{t, dir}.run("raptor", "build", "debian")
+	terminal{t: t, dir: dir}.run("raptor", "build", "debian")
 	found, _ := filepath.Glob(filepath.Join(dir, "layers/debian-trixie*"))
 	if len(found) != 1 {
 		t.Fatalf("layers of the bootstrap: %v", found)

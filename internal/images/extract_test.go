@@ -116,7 +116,11 @@ func TestExtractRootless(t *testing.T) {
 	dest := t.TempDir()
 	content := makeTar(t,
 		entry{name: "f", text: "x", mode: 0o755, uid: 7, gid: 8, xattrs: map[string]string{"user.overlay.opaque": "y"}},
-		file("zero", "in the way"), device("null", 3), device("zero", 5), symlink("l", "f"))
+		device("null", 3), device("zero", 5), symlink("l", "f"))
+	below := makeTar(t, file("zero", "in the way"))
+	if err := extract(bytes.NewReader(below), dest, extraction{rootless: true}); err != nil {
+		t.Fatal(err)
+	}
 	if err := extract(bytes.NewReader(content), dest, extraction{rootless: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,9 @@ func (b *bootstrap) make(ctx context.Context, c *Client, r *Ref, part *os.File, 
 			"--format=tar",
 			// Those of this machine, which mmdebstrap copies for apt to work.
 			`--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"`,
+			// apt gives them to its own user where that can reach them: they must not
+			// depend on who may read the directories above our cache.
+			`--customize-hook=if chroot "$1" getent passwd _apt >/dev/null; then chroot "$1" chown -f _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial || true; fi`,
 			"--", b.suite, "-"),
 		tmp:    strings.TrimSuffix(part.Name(), partSuffix) + rootSuffix,
 		epoch:  c.Epoch,
@@ -213,7 +216,7 @@ func (m *mmdebstrap) run(ctx context.Context) error {
 func (m *mmdebstrap) environment() []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin",
-		"HOME=/root",
+		"HOME=" + m.tmp,
 		"LC_ALL=C.UTF-8",
 		"TMPDIR=" + m.tmp,
 	}
