@@ -722,3 +722,81 @@ func TestCopySideBySideFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestCopyBig copies files that are worth more than a read and a write. What runs
+// next sees them, and writes to them, as to any other.
+func TestCopyBig(t *testing.T) {
+	b, src := newBox(t, lower(t)), t.TempDir()
+	text := strings.Repeat("0123456789abcde\n", 200<<10/16)
+	write(t, src+"/big", text, 0o640)
+	write(t, src+"/other", text, 0o644)
+	if err := os.Truncate(src+"/other", 1<<20); err != nil { // with a hole at its end
+		t.Fatal(err)
+	}
+	os.Mkdir(src+"/d", 0o755)
+	write(t, src+"/d/big", text, 0o644)
+	err := b.run(
+		sh("mkdir /real; ln -s real /to"), // COPY goes where links lead to
+		&Copy{Sources: []CopySource{{Path: src}}, Dest: "/to"},
+		&Copy{Sources: []CopySource{{Path: src + "/big"}}, Dest: "/run/big"},
+		&Copy{Sources: []CopySource{{Path: src + "/big"}}, Dest: "/etc/passwd"}, // instead of one below
+		sh("set -e; stat -c %s /to/big /to/other /run/big /etc/passwd; cat /to/big /to/d/big /to/other | wc -c; echo more >>/to/big; tail -c 5 /to/big; wc -c </to/big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "204800\n1048576\n204800\n204800\n1458176\nmore\n204805\n"; b.out.String() != want {
+		t.Errorf("%q, want %q", b.out.String(), want)
+	}
+	for name, want := range map[string]string{"real/big": text + "more\n", "real/d/big": text, "real/other": text + strings.Repeat("\x00", 1<<20-len(text)), "etc/passwd": text} {
+		if got, err := os.ReadFile(filepath.Join(b.Upper, name)); err != nil || string(got) != want {
+			t.Errorf("%s has %d bytes, %v", name, len(got), err)
+		}
+	}
+	if entries, _ := os.ReadDir(b.Upper + "/run"); len(entries) > 0 {
+		t.Errorf("/run is in the layer")
+	}
+}
+
+// TestCopyShares copies a file on a file system whose files can share blocks: it
+// takes no more space.
+func TestCopyShares(t *testing.T) {
+	base := lower(t)
+	dir, image := t.TempDir(), filepath.Join(t.TempDir(), "image")
+	for _, words := range [][]string{{"truncate", "-s", "400M", image}, {"mkfs.xfs", "-q", image}, {"mount", "-o", "loop", image, dir}} {
+		if _, err := exec.LookPath(words[0]); err != nil {
+			t.Skip("needs xfsprogs")
+		}
+		if text, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", words, err, text)
+		}
+	}
+	t.Cleanup(func() {
+		if text, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, text)
+		}
+	})
+	const size = 64 << 20
+	text := strings.Repeat("0123456789abcdef", size/16)
+	write(t, dir+"/file", text, 0o644)
+	b := &box{Spec: Spec{Layers: []string{base}, Upper: dir + "/upper", Work: dir + "/work", Build: true}}
+	os.Mkdir(b.Upper, 0o755)
+	os.Mkdir(b.Work, 0o755)
+	free := func() uint64 {
+		var st unix.Statfs_t
+		unix.Sync()
+		if err := unix.Statfs(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Bavail * uint64(st.Bsize)
+	}
+	before := free()
+	if err := b.run(&Copy{Sources: []CopySource{{Path: dir + "/file"}}, Dest: "/copy"}, sh("wc -c </copy")); err != nil {
+		t.Fatal(err)
+	}
+	if used := int64(before - free()); used > size/4 {
+		t.Errorf("the copy takes %d bytes", used)
+	}
+	if got, err := os.ReadFile(b.Upper + "/copy"); err != nil || string(got) != text || b.out.String() != fmt.Sprintln(size) {
+		t.Errorf("%d bytes, %v; seen inside: %s", len(got), err, b.out.String())
+	}
+}

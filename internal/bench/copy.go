@@ -18,7 +18,11 @@ const (
 
 // copies compares COPY with cp -a.
 func copies(b *bench) error {
-	dir := filepath.Join(b.dir, "copy")
+	dir, unmount, err := b.disk("copy")
+	if err != nil {
+		return err
+	}
+	defer unmount()
 	root := filepath.Join(dir, "root")
 	big, small := filepath.Join(dir, "big"), filepath.Join(dir, "small")
 	for _, d := range []string{root, big, small} {
@@ -41,7 +45,7 @@ func copies(b *bench) error {
 		}
 	}
 	for _, what := range []struct{ name, dir string }{{"a file of 1 GiB", big}, {fmt.Sprintf("%d files of 2 KiB", smallFiles), small}} {
-		if err := copied(dir, root, what.name, what.dir); err != nil {
+		if err := copied(dir, root, what.name, what.dir, what.dir == small); err != nil {
 			return err
 		}
 	}
@@ -67,12 +71,21 @@ func fill(path string, size int) error {
 	return f.Close()
 }
 
-func copied(dir, root, name, source string) error {
+// copied compares copies of a source. They are kept where there are many files:
+// ext4 does not use the numbers of files again that were removed in the last
+// minutes, and looks at each of them whenever it makes a file.
+func copied(dir, root, name, source string, keep bool) error {
 	flush := func() error { return syncFS(dir) }
+	var upper, work string
 	for _, cold := range []bool{false, true} {
-		var upper, work string
 		prepare := func() error {
 			var err error
+			if upper != "" && !keep {
+				err = os.RemoveAll(filepath.Dir(upper))
+			}
+			if err != nil {
+				return err
+			}
 			if upper, work, err = fresh(dir); err != nil || !cold {
 				return err
 			}
@@ -108,10 +121,6 @@ func copied(dir, root, name, source string) error {
 }
 
 // fresh makes directories for an overlay, and flushes what was written before.
-//
-// Nothing is removed until all is measured: ext4 does not use the numbers of
-// files again that were removed in the last minutes, and looks at each of them
-// whenever it makes a file.
 func fresh(dir string) (upper, work string, err error) {
 	dir, err = os.MkdirTemp(dir, "overlay-")
 	upper, work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
@@ -124,4 +133,26 @@ func fresh(dir string) (upper, work string, err error) {
 		err = syncFS(dir)
 	}
 	return upper, work, err
+}
+
+// disk mounts a new ext4 on the disk, so that nothing that was on it before
+// matters.
+func (b *bench) disk(name string) (dir string, unmount func(), err error) {
+	image, dir := filepath.Join(b.dir, name+".img"), filepath.Join(b.dir, name)
+	for _, step := range []func() error{
+		command("truncate", "-s", "12G", image),
+		command("mkfs.ext4", "-q", "-E", "nodiscard", image),
+		func() error { return os.Mkdir(dir, 0o755) },
+		command("mount", "-o", "loop", image, dir),
+	} {
+		if err := step(); err != nil {
+			return "", nil, fmt.Errorf("make a file system for measurements: %w", err)
+		}
+	}
+	return dir, func() {
+		if err := command("umount", dir)(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+		}
+		os.Remove(image)
+	}, nil
 }

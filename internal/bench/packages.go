@@ -22,10 +22,12 @@ const (
 // packages installs packages that are downloaded already, with and without the
 // flushing to the disk that dpkg asks for after each file.
 func packages(b *bench) error {
-	p := &project{dir: filepath.Join(b.dir, "packages")}
-	if err := os.Mkdir(p.dir, 0o755); err != nil {
+	dir, unmount, err := b.disk("packages")
+	if err != nil {
 		return err
 	}
+	defer unmount()
+	p := &project{dir: dir}
 	install := "apt-get install -q -y --no-install-recommends "
 	for name, text := range map[string]string{
 		"base.rapt":      "FROM debian://trixie\nRUN apt-get update -q\n",

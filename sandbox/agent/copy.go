@@ -282,7 +282,7 @@ func (c *copier) regular(from int, st *unix.Stat_t, in int, name, dest string) e
 		return err
 	}
 	defer unix.Close(fd)
-	if err := c.copyData(from, fd, st); err != nil {
+	if err := c.copyData(from, fd, st, dest); err != nil {
 		return err
 	}
 	if err := dress(fd, c.mode(st), c.uid, c.gid); err != nil {
@@ -304,12 +304,21 @@ func (c *copier) mode(st *unix.Stat_t) uint32 {
 const small = 64 << 10
 
 // copyData shares the blocks if the file system can, else has the kernel copy
-// those that hold data.
-func (c *copier) copyData(from, to int, st *unix.Stat_t) error {
+// those that hold data. The kernel does neither across file systems, and an overlay
+// counts as another: so it is told the file in the upper directory. The overlay
+// has no content of its own beside that, and learns the size when it is dressed.
+func (c *copier) copyData(from, to int, st *unix.Stat_t, dest string) error {
 	if st.Size == 0 {
 		return copyUnsized(from, to)
 	}
-	if !c.cannotShare.Load() {
+	share := !c.cannotShare.Load()
+	if share || st.Size > small {
+		if real, err := c.real(to, dest); err == nil {
+			defer unix.Close(real)
+			to = real
+		}
+	}
+	if share {
 		if unix.IoctlFileClone(to, from) == nil {
 			return nil
 		}
@@ -323,6 +332,25 @@ func (c *copier) copyData(from, to int, st *unix.Stat_t) error {
 		return c.copyBuffered(from, to, 0, st.Size)
 	}
 	return c.copyRange(from, to, 0, st.Size)
+}
+
+// real opens the file of the upper directory that a file just made in the overlay
+// is. A path with links, or to another file system, leads to none, or to one with
+// another number.
+func (c *copier) real(fd int, dest string) (int, error) {
+	var st, own unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, err
+	}
+	real, err := c.beneath(dest[1:], unix.O_WRONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Fstat(real, &own); err != nil || own.Ino != st.Ino || own.Nlink != 1 || own.Size != 0 || own.Mode != st.Mode {
+		unix.Close(real)
+		return -1, unix.ENOENT
+	}
+	return real, nil
 }
 
 // copyUnsized copies a file that says it is empty: most are, but what /proc and

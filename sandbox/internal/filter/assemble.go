@@ -146,24 +146,60 @@ func (p *Policy) section(arch architecture, allowed map[string]bool, admin bool)
 		}
 	}
 	add(next, unknown) // numbers of another ABI among them: x32 has its own from 1<<30 on
-	return append([]insn{{op: ldAbs, k: offNumber}}, tree(spans[1:])...)
+	code := append([]insn{{op: ldAbs, k: offNumber}}, tree(spans[1:], 0)...)
+	return append(code, verdicts...)
 }
 
-// tree decides by halves which span a number is in.
-func tree(spans []span) []insn {
+// verdicts are at the end of each section, for all jumps that reach so far: what
+// is shorter takes the kernel less to install.
+var verdicts = []insn{allow(), fails(unix.EPERM), fails(unix.ENOSYS)}
+
+// tree decides by halves which span a number is in. Between its end and the
+// verdicts are some more instructions.
+func tree(spans []span, more int) []insn {
 	if len(spans) == 1 {
 		return spans[0].code
 	}
 	half := len(spans) / 2
-	low, high := tree(spans[:half]), tree(spans[half:])
+	lowAt, lowShared := verdict(spans[:half])
+	highAt, highShared := verdict(spans[half:])
+	var low, high []insn
+	for fits := false; !fits; {
+		low, high = nil, nil
+		if !highShared {
+			high = tree(spans[half:], more)
+		}
+		if !lowShared {
+			low = tree(spans[:half], more+len(high))
+		}
+		// A conditional jump reaches no more than 255 instructions.
+		lowFits, highFits := len(high)+more+lowAt < 256, len(low)+more+highAt < 256
+		fits = (lowFits || !lowShared) && (highFits || !highShared)
+		lowShared, highShared = lowShared && lowFits, highShared && highFits
+	}
 	code := []insn{{op: jge, k: spans[half].first}}
-	if len(low) < 256 {
+	if lowShared {
+		code[0].jf = uint8(len(high) + more + lowAt)
+	}
+	switch {
+	case highShared:
+		code[0].jt = uint8(len(low) + more + highAt)
+	case len(low) < 256:
 		code[0].jt = uint8(len(low))
-	} else {
-		code[0].jf = 1 // a conditional jump does not reach that far
+	default:
+		code[0].jf = 1
 		code = append(code, insn{op: ja, k: uint32(len(low))})
 	}
 	return append(append(code, low...), high...)
+}
+
+// verdict tells which of the verdicts decides about spans, if one alone does.
+func verdict(spans []span) (at int, alone bool) {
+	if len(spans) != 1 || len(spans[0].code) != 1 {
+		return 0, false
+	}
+	at = slices.Index(verdicts, spans[0].code[0])
+	return at, at >= 0
 }
 
 func (r Rule) assemble() []insn {

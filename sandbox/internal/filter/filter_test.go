@@ -209,6 +209,34 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// TestFarVerdicts has more numbers than conditional jumps reach over.
+func TestFarVerdicts(t *testing.T) {
+	kinds := [][]insn{{allow()}, {fails(unix.EPERM)}, {fails(unix.ENOSYS)}, {{op: ldAbs, k: offArgs}, {op: jeq, jt: 1, k: 7}, fails(unix.EINVAL), allow()}}
+	for _, count := range []uint32{2, 3, 50, 150, 255, 256, 400, 1000} {
+		var spans []span
+		for n := range count {
+			spans = append(spans, span{n, kinds[(n*n/3+n)%4]})
+		}
+		var program []byte
+		for _, i := range append(append([]insn{{op: ldAbs, k: offNumber}}, tree(spans, 0)...), verdicts...) {
+			program = binary.NativeEndian.AppendUint16(program, i.op)
+			program = append(program, i.jt, i.jf)
+			program = binary.NativeEndian.AppendUint32(program, i.k)
+		}
+		for n := range count {
+			for _, arg := range []uint64{7, 8} {
+				want := kinds[(n*n/3+n)%4][0].k
+				if (n*n/3+n)%4 == 3 {
+					want = map[uint64]uint32{7: allow().k, 8: fails(unix.EINVAL).k}[arg]
+				}
+				if got, _ := run(t, program, call{0, n, [6]uint64{arg}}); got != want {
+					t.Fatalf("%d of %d: %#x, want %#x", n, count, got, want)
+				}
+			}
+		}
+	}
+}
+
 func BenchmarkAssemble(b *testing.B) {
 	for b.Loop() {
 		Default.Assemble("amd64", none)
