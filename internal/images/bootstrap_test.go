@@ -239,7 +239,7 @@ func TestBootstrapMade(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"--mode=root", "--variant=minbase", "--architectures=amd64", "--components=main,contrib", "--include=ca-certificates,g++",
-		"--format=tar", `--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"`, "--", "trixie", "-", m.URL + "/debian",
+		"--format=tar", `--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"`, "--customize-hook=" + ownPartial, "--", "trixie", "-", m.URL + "/debian",
 	}, m.noted(t, "args")); diff != "" {
 		t.Error(diff)
 	}

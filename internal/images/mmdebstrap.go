@@ -33,6 +33,9 @@ type mmdebstrap struct {
 // errNoMmdebstrap tells what to do about it.
 var errNoMmdebstrap = errors.New("mmdebstrap is not installed, which makes debian:// images: apt-get install mmdebstrap")
 
+// ownPartial is what apt does itself, where its user can get there.
+const ownPartial = `! chroot "$1" getent passwd _apt >/dev/null || chroot "$1" chown -f _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial || true`
+
 // make bootstraps into part, as a compressed tar.
 func (b *bootstrap) make(ctx context.Context, c *Client, r *Ref, part *os.File, p Progress) error {
 	arguments, err := b.arguments(c)
@@ -51,7 +54,7 @@ func (b *bootstrap) make(ctx context.Context, c *Client, r *Ref, part *os.File, 
 			`--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"`,
 			// apt gives them to its own user where that can reach them: they must not
 			// depend on who may read the directories above our cache.
-			`--customize-hook=if chroot "$1" getent passwd _apt >/dev/null; then chroot "$1" chown -f _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial || true; fi`,
+			"--customize-hook="+ownPartial,
 			"--", b.suite, "-"),
 		tmp:    strings.TrimSuffix(part.Name(), partSuffix) + rootSuffix,
 		epoch:  c.Epoch,
