@@ -13,7 +13,6 @@
 
 PREFIX ?= /usr/local
 FUZZTIME ?= 1m
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 export CGO_ENABLED = 0
 AGENT := sandbox/agent.bin
@@ -40,7 +39,7 @@ install: build
 
 demo:
 	@$(call setup,demo); $(MAKE) --no-print-directory binaries
-	@$(SUDO) bin/raptor-make --directory examples/debian-live all
+	@bin/raptor-make --directory examples/debian-live all
 	@echo
 	@echo 'Boot one, and log in as root with the password "raptor" (Ctrl-A X ends it):'
 	@echo '  qemu-system-x86_64 -m 2G -nographic -cdrom examples/debian-live/live.iso'

@@ -24,8 +24,8 @@ func (s *Store) CheckOwner() error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
-		return fmt.Errorf("the layers in %s were made by %s, and their owners would be others here: build as that user, "+
-			"name another store in Raptor.toml ([raptor] store), or remove this one as that user (raptor clean --all, then rm -r)", s.dir, userName(owner))
+		return fmt.Errorf("the layers in %s belong to %s: made by one user, their files would have wrong owners for another.\n"+
+			"Build as that user, or name a store of your own in Raptor.toml ([raptor] store)", s.dir, userName(owner))
 	}
 	ours, err := ids()
 	if err != nil {
@@ -33,8 +33,8 @@ func (s *Store) CheckOwner() error {
 	}
 	theirs, err := os.ReadFile(s.private("ids"))
 	if err == nil && string(theirs) != ours {
-		return fmt.Errorf("the layers in %s were made with other subordinate ids (%s) than this user has now (%s): "+
-			"give the ids back in /etc/subuid and /etc/subgid, or remove the store as root", s.dir, oneLine(string(theirs)), oneLine(ours))
+		return fmt.Errorf("the layers in %s were made with other ids of users (%s) than there are now (%s): their files would have wrong owners.\n"+
+			"Give the ids back (/etc/subuid, /etc/subgid), or name another store in Raptor.toml ([raptor] store)", s.dir, oneLine(string(theirs)), oneLine(ours))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("open store: %w", err)
@@ -77,7 +77,7 @@ const nobody = 65534
 
 func userName(uid int) string {
 	if uid == nobody {
-		return "another user, such as root"
+		return "root, or another user that there is not here"
 	}
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return u.Username
