@@ -122,15 +122,20 @@ func copied(dir, root, name, source string, keep bool) error {
 
 // fresh makes directories for an overlay, and flushes what was written before.
 func fresh(dir string) (upper, work string, err error) {
+	if upper, work, err = overlay(dir); err != nil {
+		return "", "", err
+	}
+	return upper, work, syncFS(dir)
+}
+
+// overlay makes directories for an overlay.
+func overlay(dir string) (upper, work string, err error) {
 	dir, err = os.MkdirTemp(dir, "overlay-")
 	upper, work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
 	for _, d := range []string{upper, work} {
 		if err == nil {
 			err = os.Mkdir(d, 0o755)
 		}
-	}
-	if err == nil {
-		err = syncFS(dir)
 	}
 	return upper, work, err
 }

@@ -82,16 +82,19 @@ func elapsed(file, step string) (time.Duration, error) {
 func runs(p *project) error {
 	const more = 100
 	sandboxed := func(runs int) *contender {
-		c := engine("", p, 1)
-		spec := &sandbox.Spec{Layers: p.layers, Upper: filepath.Join(p.dir, "upper"), Work: filepath.Join(p.dir, "work"), Build: true}
-		for range runs {
-			spec.Actions = append(spec.Actions, &sandbox.Exec{Args: []string{"/bin/true"}})
+		var upper, work string
+		return &contender{
+			name:    "RUN of true",
+			prepare: func() (err error) { upper, work, err = overlay(p.dir); return err },
+			do: func() error {
+				spec := &sandbox.Spec{Layers: p.layers, Upper: upper, Work: work, Build: true}
+				for range runs {
+					spec.Actions = append(spec.Actions, &sandbox.Exec{Args: []string{"/bin/true"}})
+				}
+				_, err := sandbox.Run(context.Background(), spec, sandbox.Streams{})
+				return err
+			},
 		}
-		c.do = func() error {
-			_, err := sandbox.Run(context.Background(), spec, sandbox.Streams{})
-			return err
-		}
-		return c
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -101,9 +104,6 @@ func runs(p *project) error {
 		return &contender{name: "fork and exec", do: command(self, forkExecWord, p.layers[0], strconv.Itoa(runs))}
 	}
 	list := []*contender{sandboxed(1), sandboxed(1 + more), bare(1), bare(1 + more)}
-	for _, c := range list {
-		c.name = "RUN of true"
-	}
 	if err := warmUp(list...); err != nil {
 		return err
 	}

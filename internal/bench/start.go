@@ -78,40 +78,31 @@ func (b *bench) in(dir string, args ...string) func() error {
 	}
 }
 
-// engine starts an empty command as a running engine does, in directories that
-// nothing is in.
+// engine starts an empty command as a running engine does, in new directories.
+// They are left, for to ext4 it matters what was removed just before.
 func engine(name string, p *project, layers int) *contender {
-	spec := &sandbox.Spec{
-		Layers: p.layers[:layers],
-		Upper:  filepath.Join(p.dir, "upper"), Work: filepath.Join(p.dir, "work"),
-		Actions: []sandbox.Action{&sandbox.Exec{Args: []string{"/bin/true"}}},
-	}
+	var upper, work string
 	return &contender{
 		name:    name,
-		prepare: func() error { return anew(spec.Upper, spec.Work) },
+		prepare: func() (err error) { upper, work, err = overlay(p.dir); return err },
 		do: func() error {
-			_, err := sandbox.Run(context.Background(), spec, sandbox.Streams{})
+			_, err := sandbox.Run(context.Background(), &sandbox.Spec{
+				Layers: p.layers[:layers], Upper: upper, Work: work,
+				Actions: []sandbox.Action{&sandbox.Exec{Args: []string{"/bin/true"}}},
+			}, sandbox.Streams{})
 			return err
 		},
 	}
 }
 
-// anew makes directories empty.
-func anew(dirs ...string) error {
-	for _, dir := range dirs {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // start compares the start of an empty command.
 func start(b *bench) error {
-	onDisk, err := b.project("start", b.dir, 100)
+	dir, unmount, err := b.disk("disk")
+	if err != nil {
+		return err
+	}
+	defer unmount()
+	onDisk, err := b.project("start", dir, 100)
 	if err != nil {
 		return err
 	}
