@@ -55,13 +55,13 @@ func EnterUserNamespace() error {
 	if err != nil {
 		return err
 	}
-	enter, err := exec.LookPath("nsenter")
-	if err != nil {
-		return &SetupError{Stage: "find", Path: "nsenter", Err: exec.ErrNotFound, Help: "install it: in most distributions, it is in the package util-linux"}
-	}
 	ids, err := subordinateIDs()
 	if err != nil {
 		return err
+	}
+	enter, err := exec.LookPath("nsenter")
+	if err != nil {
+		return &SetupError{Stage: "find", Path: "nsenter", Err: exec.ErrNotFound, Help: "install it: in most distributions, it is in the package util-linux"}
 	}
 	namespace, err := ids.namespace()
 	if err != nil {
@@ -170,11 +170,27 @@ func subordinateIDs() (idMap, error) {
 		if len(ranges) == 0 {
 			name := names[len(names)-1]
 			return m, &SetupError{Stage: "find subordinate ids", Path: kind.file, Err: fmt.Errorf("none for %s", name),
-				Help: "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name + "   (ranges that no other user has)"}
+				Help: fmt.Sprintf("as root: usermod --add-subuids %[1]s --add-subgids %[1]s %[2]s", freeRange(), name)}
 		}
 		*kind.ids = append([][3]int{{0, kind.own, 1}}, ranges...)
 	}
 	return m, nil
+}
+
+// freeRange is a range of ids that is nobody's yet, as usermod(8) takes it.
+func freeRange() string {
+	first := 100000 // where useradd(8) begins
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		text, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(text)) {
+			var start, count int
+			if f := strings.SplitN(strings.TrimSpace(line), ":", 2); len(f) == 2 {
+				fmt.Sscanf(f[1], "%d:%d", &start, &count)
+				first = max(first, start+count)
+			}
+		}
+	}
+	return fmt.Sprintf("%d-%d", first, first+65535)
 }
 
 // subordinate reads the ranges of a user, and lays them side by side from 1 on.

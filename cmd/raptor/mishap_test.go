@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"raptor-make/internal/usertest"
 )
 
 // slow is a project whose steps take long enough to be interrupted in each: a
@@ -64,9 +66,34 @@ func project(t *testing.T, dir, text string) terminal {
 	return terminal{t: t, dir: dir}
 }
 
+// projectOf is project for an ordinary user, who has the programs in a directory
+// of theirs, too.
+func projectOf(t *testing.T, u *usertest.User, name, text string) terminal {
+	t.Helper()
+	for _, name := range []string{"raptor", "raptor-make"} {
+		u.Copy(t, program(t, name), name)
+	}
+	if err := os.Mkdir(u.Path(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := project(t, u.Path(name), text)
+	u.Give(t, w.dir)
+	w.as = u
+	return w
+}
+
 // TestInterrupt sends SIGINT while a layer is built, a job runs and an image is
 // downloaded: all ends within two seconds, and nothing is left behind.
 func TestInterrupt(t *testing.T) {
+	t.Run("root", func(t *testing.T) {
+		testInterrupt(t, func(t *testing.T, text string) terminal { return project(t, t.TempDir(), text) })
+	})
+	t.Run("user", func(t *testing.T) {
+		testInterrupt(t, func(t *testing.T, text string) terminal { return projectOf(t, usertest.New(t), "project", text) })
+	})
+}
+
+func testInterrupt(t *testing.T, project func(t *testing.T, text string) terminal) {
 	silent := silentRegistry(t)
 	for _, c := range []struct {
 		name, when string
@@ -79,7 +106,7 @@ func TestInterrupt(t *testing.T) {
 		{"container", "hello", []string{"raptor", "run", "base", "sh", "-c", "echo hello; sleep 60"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := project(t, t.TempDir(), slowProject+"-- image.rapt --\nFROM docker://"+silent+"/image:1\n"+
+			w := project(t, slowProject+"-- image.rapt --\nFROM docker://"+silent+"/image:1\n"+
 				"-- linked.toml --\n[raptor.link]\nfar = { git = \"http://"+silent+"/far.git\", rev = \"main\" }\n[run.job]\ntarget = \"job\"\noutput = \"out\"\n")
 			w.run("raptor", "build", "base")
 			var said lockedBuffer
@@ -203,7 +230,20 @@ target = "job"
 input = "app"
 output = "out"
 `
-	clean := project(t, t.TempDir(), text)
+	kills := 12
+	if os.Getenv("RAPTOR_SOAK") != "" {
+		kills = 300
+	}
+	t.Run("root", func(t *testing.T) {
+		testKill(t, kills, project(t, t.TempDir(), text), project(t, t.TempDir(), text))
+	})
+	t.Run("user", func(t *testing.T) {
+		u := usertest.New(t)
+		testKill(t, kills/4, projectOf(t, u, "clean", text), projectOf(t, u, "killed", text))
+	})
+}
+
+func testKill(t *testing.T, kills int, clean, w terminal) {
 	start := time.Now()
 	clean.run("raptor-make")
 	whole := time.Since(start)
@@ -211,20 +251,18 @@ output = "out"
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills := 12
-	if os.Getenv("RAPTOR_SOAK") != "" {
-		kills = 300
-	}
 	seed := rand.Uint64()
 	t.Logf("seed %d; a whole build takes %v", seed, whole)
 	random := rand.New(rand.NewPCG(seed, 0))
-	w := project(t, t.TempDir(), text)
 	for i := range kills {
 		if i%3 == 0 {
 			os.RemoveAll(filepath.Join(w.dir, "layers"))
 		}
 		cmd := w.command("raptor-make", "-q", "-q")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Setpgid = true
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -281,8 +319,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestNotRoot says so at once, and touches nothing.
-func TestNotRoot(t *testing.T) {
+// TestNoSubordinateIDs says so at once, and touches nothing.
+func TestNoSubordinateIDs(t *testing.T) {
 	dir := t.TempDir()
 	w := project(t, dir, "-- a.rapt --\nWRITE \"x\" /x\n")
 	for d := dir; d != "/"; d = filepath.Dir(d) {
@@ -298,9 +336,9 @@ func TestNotRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	cmd.Env = []string{"HOME=" + dir}
+	cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}
 	out, err := cmd.CombinedOutput()
-	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "root") || strings.Count(string(out), "error:") != 1 {
+	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "as root: usermod --add-subuids") || strings.Count(string(out), "error:") != 1 {
 		t.Errorf("got %v:\n%s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "layers")); err == nil {

@@ -56,7 +56,7 @@ func (inv *invocation) clean(c *cobra.Command, p *recipes.Project, all, dryRun b
 		}
 		return nil
 	}
-	if err := inv.becomeRoot(); err != nil {
+	if err := inv.becomeRoot(c.Context()); err != nil {
 		return err
 	}
 	if s, err = store.Open(p.Abs(p.Settings.Store.Text)); err != nil {

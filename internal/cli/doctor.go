@@ -40,7 +40,7 @@ The exit status is 0 when layers can be built here, and 1 when not.`,
 
 func (inv *invocation) doctor(c *cobra.Command) error {
 	if os.Geteuid() == 0 {
-		if err := inv.becomeRoot(); err != nil { // it arrives
+		if err := inv.becomeRoot(c.Context()); err != nil { // it arrives
 			return err
 		}
 	}
@@ -73,7 +73,7 @@ func (inv *invocation) doctor(c *cobra.Command) error {
 	}
 	if !slices.ContainsFunc(findings, func(f sandbox.Finding) bool { return f.State == sandbox.Wrong }) {
 		// Where nothing is in the way, an ordinary user begins again as root.
-		if err := inv.becomeRoot(); err != nil {
+		if err := inv.becomeRoot(c.Context()); err != nil {
 			return err
 		}
 	}

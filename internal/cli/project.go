@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"raptor-make/engine"
 	"raptor-make/internal/images"
@@ -66,7 +68,7 @@ func (inv *invocation) engine(ctx context.Context, p *recipes.Project, look bool
 	s := store.Existing(dir)
 	s.Sync = sandbox.Sync
 	if !look {
-		if err := inv.becomeRoot(); err != nil {
+		if err := inv.becomeRoot(ctx); err != nil {
 			return nil, err
 		}
 		if err := s.CheckOwner(); err != nil {
@@ -124,8 +126,14 @@ func (inv *invocation) engine(ctx context.Context, p *recipes.Project, look bool
 }
 
 // becomeRoot makes root of an ordinary user. Then it does not return: raptor
-// begins again, as root.
-func (inv *invocation) becomeRoot() error {
+// begins again, as root. An interrupt on the way ends it.
+func (inv *invocation) becomeRoot(ctx context.Context) error {
+	if os.Geteuid() != 0 {
+		signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
 	if inv.startDir != "" {
 		here, err := os.Getwd()
 		if err != nil {
@@ -136,7 +144,12 @@ func (inv *invocation) becomeRoot() error {
 			return err
 		}
 	}
-	return sandbox.EnterUserNamespace()
+	err := sandbox.EnterUserNamespace()
+	var setup *sandbox.SetupError
+	if errors.As(err, &setup) {
+		return fmt.Errorf("%w\n%s\nraptor doctor says whether there is more to mend", err, setup.Help)
+	}
+	return err
 }
 
 // lockFile is next to the project file; without one, in the store.

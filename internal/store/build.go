@@ -42,8 +42,9 @@ func (s *Store) Begin(name string) (*Build, error) {
 func (b *Build) Discard() error { return removeAll(filepath.Dir(b.Upper)) }
 
 // Publish makes the layer and its record durable, puts the record in its place
-// and lets the layer appear under its name, in this order. A damaged layer in its place is replaced. When ctx
-// ends before the layer is durable, nothing appears.
+// and lets the layer appear under its name, in this order. A damaged layer that
+// stands there is replaced. When ctx ends before the layer is durable, nothing
+// appears.
 func (b *Build) Publish(ctx context.Context, r *Layer) error {
 	if err := b.publish(ctx, r); err != nil {
 		return fmt.Errorf("publish %s: %w", b.name, err)
