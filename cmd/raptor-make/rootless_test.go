@@ -114,7 +114,7 @@ func TestRootless(t *testing.T) {
 		}
 	})
 	as(nil, u.Path("raptor"), "clean", "--all")
-	if left, _ := filepath.Glob(u.Path("demo/layers/*")); len(left) > 0 {
+	if left, _ := filepath.Glob(u.Path("demo/layers/*-*")); len(left) > 0 {
 		t.Errorf("clean --all left %v", left)
 	}
 }
