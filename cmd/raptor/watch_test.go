@@ -19,6 +19,14 @@ func TestWatch(t *testing.T) {
 		"-- Raptor.toml --\n[run.x]\ntarget = \"t\"\noutput = \"out\"\n")
 	os.Mkdir(filepath.Join(w.dir, "dir"), 0o755)
 	write(t, filepath.Join(w.dir, "dir/a"), "one\n")
+	// Directories above may be busy all the time.
+	busy := time.NewTicker(50 * time.Millisecond)
+	defer busy.Stop()
+	go func() {
+		for range busy.C {
+			os.WriteFile(filepath.Join(filepath.Dir(w.dir), "busy"), nil, 0o644)
+		}
+	}()
 	var said lockedBuffer
 	cmd := w.command("raptor-make", "--watch")
 	cmd.Stderr = &said

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -13,6 +15,10 @@ import (
 // quiet is how long nothing may happen before a change counts as complete:
 // editors write in several steps.
 const quiet = 200 * time.Millisecond
+
+// restless is how long something may go on happening before it is looked at
+// all the same: others may work in these directories all the time.
+const restless = time.Second
 
 // watch makes jobs again and again, whenever a file changes that the last time
 // depended on. It ends with an interrupt.
@@ -49,13 +55,16 @@ func (inv *invocation) awaitChange(ctx context.Context, dirs []string, changed f
 	}
 	defer w.Close()
 	for _, dir := range dirs {
-		w.Add(dir) // what cannot be watched is often just not there
+		if err := w.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("watch %s: %w", dir, err)
+		}
 	}
 	if inv.quiet == 0 {
 		fmt.Fprintln(os.Stderr, "waiting for a change; Ctrl-C ends")
 	}
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
+	var since time.Time // the first event that was not looked at
 	for {
 		select {
 		case <-ctx.Done():
@@ -63,8 +72,15 @@ func (inv *invocation) awaitChange(ctx context.Context, dirs []string, changed f
 		case err := <-w.Errors:
 			return fmt.Errorf("watch files: %w", err)
 		case <-w.Events:
-			timer.Reset(quiet)
+			switch {
+			case since.IsZero():
+				since = time.Now()
+				timer.Reset(quiet)
+			case time.Since(since) < restless:
+				timer.Reset(quiet)
+			}
 		case <-timer.C:
+			since = time.Time{}
 			if changed() {
 				return nil
 			}
