@@ -35,10 +35,8 @@ func main() {
 		switch os.Args[1] {
 		case wire.Examine:
 			examine(os.Args[2:])
-		case wire.SyncFiles:
-			os.Exit(syncFiles(unix.Fsync, os.Args[2]))
-		case wire.SyncWhole:
-			os.Exit(syncFiles(unix.Syncfs, os.Args[2]))
+		case wire.Sync:
+			serveSync()
 		}
 	}
 	spec, err := readSpec()

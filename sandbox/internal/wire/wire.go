@@ -27,12 +27,15 @@ const (
 // end is raptor's, and ends the sandbox.
 const GoAhead = 0
 
-// SyncFiles and SyncWhole are arguments of an agent that makes no sandbox: it
-// only makes the files durable that it finds open behind its own, or all of the
-// file systems that they are on. Their number is the next argument.
+// Sync is an agent's argument that says that it makes no sandbox, but only makes
+// files durable. The control socket brings it requests: SyncFiles, for the files
+// that come along, SyncMost at most, or SyncWhole, for all of the file systems
+// that they are on. Its answer is a byte, an error's number or 0.
 const (
-	SyncFiles = "fsync"
-	SyncWhole = "syncfs"
+	Sync      = "sync"
+	SyncFiles = byte(1)
+	SyncWhole = byte(2)
+	SyncMost  = 128
 )
 
 // Examine is an agent's argument that says that it is to try what sandboxes are
