@@ -261,13 +261,17 @@ func (s *System) deadline() time.Duration {
 
 func (s *System) fail(format string, args ...any) {
 	s.t.Helper()
-	s.mu.Lock()
-	said := s.said[max(0, len(s.said)-4000):]
-	s.mu.Unlock()
-	s.t.Fatalf("%s, after %v: %s; its last words:\n%s", s.machine, s.elapsed(), fmt.Sprintf(format, args...), readable(said))
+	s.t.Fatalf("%s, after %v: %s; its last words:\n%s", s.machine, s.elapsed(), fmt.Sprintf(format, args...), s.last())
 }
 
 func (s *System) elapsed() time.Duration { return time.Since(s.started).Round(100 * time.Millisecond) }
+
+// last is the end of what was said.
+func (s *System) last() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return readable(s.said[max(0, len(s.said)-4000):])
+}
 
 // control matches what moves the cursor, clears the screen and sets colours.
 var control = regexp.MustCompile("\x1b(\\[[0-9;?=]*[A-Za-z]|[()].|[=>c78])|[\r\x00]")
@@ -283,9 +287,14 @@ func (s *System) Login(user, password string) {
 	s.Wait("assword: ")
 	s.send(password)
 	// Login throws away what it is sent too early, so the line is sent again
-	// until it is carried out. What it prints is not the text that is echoed.
+	// until it is carried out. What it prints is not the text that is echoed. If
+	// some of it was lost, the shell may wait for the end of a string: then what it
+	// has is given up first.
 	ready := `stty -echo -onlcr; dmesg -n 1 2>/dev/null; printf '%s-%s\n' shell ready; exec env PS1= TERM=dumb sh`
 	for deadline := time.Now().Add(s.deadline()); ; {
+		if strings.HasSuffix(s.last(), "\n> ") {
+			io.WriteString(s.input, "\x03")
+		}
 		s.send(ready)
 		if _, ok := s.hear("shell-ready\n", min(3*time.Second, time.Until(deadline))); ok {
 			return
