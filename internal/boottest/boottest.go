@@ -221,7 +221,7 @@ func (s *System) hear(text string, limit time.Duration) (string, bool) {
 			s.read += end
 			return string(unread[:end]), true
 		}
-		if bytes.Contains(unread, []byte(panicked)) {
+		if _, why, ok := bytes.Cut(unread, []byte(panicked)); ok && bytes.Contains(why, []byte("\n")) {
 			s.fail("the kernel panicked before it said %q", text)
 		}
 		select {
