@@ -308,7 +308,7 @@ func (p *planner) layerKey(l *Layer, k *keyer) {
 	for _, s := range l.Program.Sources {
 		digest, err := p.source(s)
 		if err != nil {
-			p.found = append(p.found, &rapt.Diagnostic{Message: fmt.Sprintf("read %s: %v", s.Written, err), Span: rapt.Span{File: l.Program.File}})
+			p.found = append(p.found, &rapt.Diagnostic{Message: fmt.Sprintf("read %s: %v", s.Written, err), Span: rapt.Span{File: l.Program.File}, Err: err})
 			continue
 		}
 		if digest != "" {

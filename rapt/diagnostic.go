@@ -2,6 +2,7 @@ package rapt
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -47,12 +48,20 @@ type Diagnostic struct {
 	Chain    []Frame // innermost first
 	Source   []byte  // the text of Span.File, so that its lines can be shown; shared, not to be changed
 
+	Err error // what the system said, where that is known to be why
+
 	undefined string // the variable that a template lacks
 }
 
 // Diagnostics is one or more mistakes, sorted by place. As an error it prints
 // all of them without colour.
 type Diagnostics []*Diagnostic
+
+// Is tells whether one of them is due to an error of the system. (To unwrap
+// them would make them several errors, each to be told for itself.)
+func (d Diagnostics) Is(target error) bool {
+	return slices.ContainsFunc(d, func(d *Diagnostic) bool { return d.Err != nil && errors.Is(d.Err, target) })
+}
 
 func (d Diagnostics) Error() string {
 	var b strings.Builder

@@ -109,7 +109,7 @@ func (x *expansion) read(r *reading, vars map[string]value.Value) {
 	if t == nil {
 		content, err := readFile(r.path)
 		if err != nil {
-			x.problems = append(x.problems, &Diagnostic{Message: "cannot read the file: " + reason(err).Error(), Span: Span{File: shownPath(r.path)}, Chain: r.chain})
+			x.problems = append(x.problems, &Diagnostic{Message: "cannot read the file: " + reason(err).Error(), Span: Span{File: shownPath(r.path)}, Chain: r.chain, Err: err})
 			return
 		}
 		t = x.loader.template(r.path, content, newSource)

@@ -2,9 +2,13 @@ package rapt
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -105,5 +109,17 @@ func TestDiagnosticsOfAnyShape(t *testing.T) {
 		if len(text) > 3000 || strings.ContainsAny(text, "\x00\x1b") {
 			t.Errorf("%+v is printed as %q", d, text)
 		}
+	}
+}
+
+// A mistake that is the system's can be told from the user's, and stays one
+// error.
+func TestDiagnosticsOfTheSystem(t *testing.T) {
+	d := Diagnostics{{Message: "unknown"}, {Message: "read x", Err: &fs.PathError{Op: "read", Path: "x", Err: syscall.EIO}}}
+	if err := fmt.Errorf("plan: %w", d); !errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ENOENT) {
+		t.Errorf("of EIO %t, of ENOENT %t", errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENOENT))
+	}
+	if errors.Is(d[:1], syscall.EIO) {
+		t.Error("an unknown instruction is the disk's mistake")
 	}
 }

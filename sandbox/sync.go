@@ -73,12 +73,13 @@ var syncers struct {
 
 func idleSyncer() (*syncer, error) {
 	syncers.Lock()
-	defer syncers.Unlock()
 	if n := len(syncers.idle); n > 0 {
 		s := syncers.idle[n-1]
 		syncers.idle = syncers.idle[:n-1]
+		syncers.Unlock()
 		return s, nil
 	}
+	syncers.Unlock()
 	return startSyncer()
 }
 

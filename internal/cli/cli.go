@@ -151,6 +151,7 @@ func (inv *invocation) finish(err error) int {
 	switch {
 	case errors.Is(err, errInterrupted):
 		return statusInterrupted
+	case errors.Is(err, syscall.EIO): // a disk's mistake, not the user's
 	case errors.As(err, &diagnostics), errors.As(err, &usage), isUnknownCommand(err):
 		code = statusWrong
 	}

@@ -65,7 +65,7 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !inv.noAct {
+	if !inv.noAct && os.Geteuid() == 0 { // others begin again first
 		sandbox.Prepare()
 	}
 	p, err := inv.project()

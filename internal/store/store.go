@@ -147,23 +147,12 @@ func (s *Store) sweep() error {
 	return nil
 }
 
-// removeAll is os.RemoveAll for trees whose directories may lack the
-// permission bits that an ordinary user needs to empty them, and for those in
-// which a sandbox is ending: when raptor is killed, its sandbox lives a moment
-// longer, and may be making files.
+// removeAll is os.RemoveAll for trees in which a sandbox may be ending: when
+// raptor is killed, its sandbox lives a moment longer, and may be making files.
 func removeAll(dir string) error {
 	err := os.RemoveAll(dir)
 	for deadline := time.Now().Add(2 * time.Second); errors.Is(err, unix.ENOTEMPTY) && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
-		err = os.RemoveAll(dir)
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if d != nil && d.IsDir() {
-				os.Chmod(path, 0o700)
-			}
-			return nil
-		})
 		err = os.RemoveAll(dir)
 	}
 	return err
