@@ -33,6 +33,7 @@ type Engine struct {
 	Images  Images
 	Lock    *recipes.Lock
 	Execute Executor
+	Prepare func() // called a moment before Execute will probably be; may be nil
 
 	Platform  string     // "os/arch", as images know it
 	Epoch     string     // SOURCE_DATE_EPOCH for every step; "" if not set

@@ -37,6 +37,7 @@ func (e *Engine) job(ctx context.Context, s *stepRun) ([]Written, error) {
 		s.keep(r.spec, err)
 		return nil, jobFailure(c, err)
 	}
+	s.prepareNext()
 	if err := r.commit(s.interrupt, e.Store); err != nil {
 		return nil, err
 	}

@@ -135,6 +135,7 @@ func (e *Engine) build(ctx context.Context, s *stepRun) error {
 		return err
 	}
 	record.Took = s.elapsed()
+	s.prepareNext()
 	return build.Publish(s.interrupt, record)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -55,8 +56,9 @@ type run struct {
 	*Engine
 	sink  Sink
 	began time.Time
-	debug *debugging // nil: failed steps are tidied up
-	mu    sync.Mutex // of sink
+	left  atomic.Int64 // steps planned to be done that have not begun
+	debug *debugging   // nil: failed steps are tidied up
+	mu    sync.Mutex   // of sink
 	// What is finished, and only has to be made durable and put in its place,
 	// is not given up because of a step that failed, nor for a limit: this
 	// context ends with an interrupt alone.
@@ -119,9 +121,16 @@ func (r *run) all(ctx context.Context, p *Plan) error {
 	results := make(chan result)
 	var failures *multierror.Error
 	slots := &slots{most: r.Workers, server: r.Jobserver}
+	for _, s := range p.Steps {
+		if s.State == ToDo {
+			r.left.Add(1)
+		}
+	}
+	r.prepareNext()
 	for {
 		for schedule.Ready() && ctx.Err() == nil {
 			n, s := r.peek(p, schedule)
+			planned := s.step.State == ToDo
 			if s.nothingToDo() {
 				schedule.Next()
 				schedule.Done(n)
@@ -132,6 +141,9 @@ func (r *run) all(ctx context.Context, p *Plan) error {
 			}
 			schedule.Next()
 			slots.busy++
+			if planned {
+				r.left.Add(-1)
+			}
 			workers.Go(func() error {
 				results <- result{n, s.execute(ctx)}
 				return nil
@@ -176,6 +188,14 @@ func (r *run) all(ctx context.Context, p *Plan) error {
 		return failures.Errors[0]
 	}
 	return failures.ErrorOrNil()
+}
+
+// prepareNext has the next step's sandbox begun, while this one waits for the
+// disk.
+func (r *run) prepareNext() {
+	if r.Prepare != nil && r.left.Load() > 0 {
+		r.Prepare()
+	}
 }
 
 // peek is the step that the schedule would give out next.

@@ -17,13 +17,6 @@ var agentFile = sync.OnceValues(func() (*os.File, error) {
 	return sealed(program)
 })
 
-// Prepare makes in the background what the first Run of a process needs: a
-// millisecond's work. It is for those who know early that they will call Run.
-func Prepare() {
-	go agentFile()
-	go systemCalls()
-}
-
 // sealed puts a program into a file in memory that nobody can change.
 func sealed(program []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("raptor-agent", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)

@@ -42,12 +42,11 @@ type session struct {
 	spec    *Spec
 	streams Streams
 	files   []*os.File  // to close at the end
-	handed  []*os.File  // what the agent is started with, from descriptor 0 on
+	handed  []*os.File  // what the agent is handed: see package wire
 	agents  []io.Closer // its ends of pipes, to close once it has them
 	events  *os.File
-	control *os.File // our end of the socket
 	pumps   []*pump
-	process *os.Process
+	agent   *agent
 	limiter *limiter // nil: no limits
 	action  int      // that was started last
 }
@@ -55,6 +54,9 @@ type session struct {
 func (s *session) close() {
 	if s.limiter != nil {
 		s.limiter.remove()
+	}
+	if s.agent != nil {
+		s.agent.control.Close()
 	}
 	for _, f := range s.agents {
 		f.Close()
@@ -232,43 +234,29 @@ func (s *session) descriptors(encoded []byte, sources []*os.File) error {
 	s.events = s.keep(os.NewFile(uintptr(ends[0]), "events"))
 	toEvents := os.NewFile(uintptr(ends[1]), "events")
 	s.agents = append(s.agents, toEvents)
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return &SetupError{Stage: "create control socket", Err: err}
-	}
-	s.control = s.keep(os.NewFile(uintptr(pair[0]), "control"))
-	control := os.NewFile(uintptr(pair[1]), "control")
-	s.agents = append(s.agents, control)
 	if s.handed, err = s.standard(); err != nil {
 		return err
 	}
-	s.handed = append(append(s.handed, specFile, toEvents, control, nil), sources...)
+	s.handed = append(append(s.handed, specFile, toEvents), sources...)
 	return nil
 }
 
 // run starts the agent and follows it to its end.
 func (s *session) run(ctx context.Context) (Result, error) {
-	agent, err := agentFile()
-	if s.spec.agent != nil {
-		agent, err = s.spec.agent, nil
-	}
-	if err != nil {
-		return Result{}, noAgent(err)
-	}
-	err = s.start(agent)
+	err := s.start()
 	for _, f := range s.agents {
 		f.Close()
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	stopKilling := context.AfterFunc(ctx, func() { s.process.Kill() }) // process 1: all others go with it
+	stopKilling := context.AfterFunc(ctx, func() { s.agent.process.Kill() }) // process 1: all others go with it
 	defer stopKilling()
 	detach := s.attach()
 	stopSignals := s.forward()
 	defer stopSignals()
 	result, err := s.follow()
-	state, werr := s.process.Wait()
+	state, werr := s.agent.process.Wait()
 	if err == nil && result == nil {
 		err = &SetupError{Stage: agentLost, Err: ended(state, werr)}
 	}
@@ -284,14 +272,9 @@ func (s *session) run(ctx context.Context) (Result, error) {
 	return *result, nil
 }
 
-// start starts the agent in new namespaces. It needs no parent death signal,
-// which follows a thread, not a process: the control socket tells it when we
-// are gone.
-func (s *session) start(agent *os.File) (err error) {
-	attr := &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		Setsid:     true,
-	}
+// start finds an agent in new namespaces and hands it the sandbox.
+func (s *session) start() error {
+	attr := &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true}
 	if s.spec.Network == NoNetwork {
 		attr.Cloneflags |= unix.CLONE_NEWNET
 	}
@@ -300,20 +283,32 @@ func (s *session) start(agent *os.File) (err error) {
 			attr.Cloneflags &^= flag
 		}
 	}
+	if attr.Cloneflags == namespaces && s.limiter == nil && s.spec.agent == nil {
+		if s.agent = takePrepared(); s.agent != nil {
+			if s.agent.hand(s.handed) == nil {
+				return nil
+			}
+			s.agent.end()
+		}
+	}
+	program, err := s.spec.agent, error(nil)
+	if program == nil {
+		if program, err = agentFile(); err != nil {
+			return noAgent(err)
+		}
+	}
 	if s.limiter != nil {
 		attr.CgroupFD, attr.UseCgroupFD = s.limiter.fd()
 	}
-	// The agent is started by the number that its file is handed over as: others
-	// may be in use for something else by then, while the files are put in place.
-	s.handed[wire.AgentFD] = agent
-	program := fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD)
-	s.process, err = os.StartProcess(program, []string{"raptor-agent"}, &os.ProcAttr{Dir: "/", Env: agentEnv, Files: s.handed, Sys: attr})
-	if err != nil {
+	if s.agent, err = startAgent(program, attr); err != nil {
 		return s.startError(err)
 	}
+	if err := s.agent.hand(s.handed); err != nil {
+		state, werr := s.agent.end()
+		return &SetupError{Stage: agentLost, Err: errors.Join(err, ended(state, werr))}
+	}
 	if err := s.introduce(); err != nil {
-		s.process.Kill()
-		s.process.Wait()
+		s.agent.end()
 		return err
 	}
 	return nil
@@ -322,10 +317,10 @@ func (s *session) start(agent *os.File) (err error) {
 // introduce gives the agent what it cannot take for itself, and waits for.
 func (s *session) introduce() error {
 	if s.limiter != nil {
-		if err := s.limiter.join(s.process.Pid); err != nil {
+		if err := s.limiter.join(s.agent.process.Pid); err != nil {
 			return limitError(err)
 		}
-		s.control.Write([]byte{wire.GoAhead})
+		s.agent.control.Write([]byte{wire.GoAhead})
 	}
 	return nil
 }
@@ -349,11 +344,6 @@ func (s *session) blame(err error) error {
 }
 
 const agentLost = "run agent"
-
-// agentEnv spares the agent's runtime work: it mostly lives shorter than one
-// collection takes, and does one thing at a time; where it does not, it takes
-// more processors itself.
-var agentEnv = []string{"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=1"}
 
 func ended(state *os.ProcessState, err error) error {
 	if err != nil {
@@ -413,7 +403,7 @@ func (s *session) forward() (stop func()) {
 					return
 				}
 				if n, ok := sig.(syscall.Signal); ok && n > 0 && n < 128 {
-					s.control.Write([]byte{byte(n)})
+					s.agent.control.Write([]byte{byte(n)})
 				}
 			case <-done:
 				return

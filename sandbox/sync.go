@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -34,7 +35,7 @@ func Sync(ctx context.Context, whole bool, files ...*os.File) error {
 		call, op = wire.SyncWhole, "syncfs"
 	}
 	stop := context.AfterFunc(ctx, func() { s.process.Kill() }) // heeded when the disk has answered
-	for some := range slices.Chunk(files, wire.SyncMost) {
+	for some := range slices.Chunk(files, wire.FilesMost) {
 		var errno unix.Errno
 		if errno, err = s.sync(call, some); err == nil && errno != 0 {
 			err = os.NewSyscallError(op, errno)
@@ -58,20 +59,13 @@ func Sync(ctx context.Context, whole bool, files ...*os.File) error {
 	return err
 }
 
-// A syncer is a process that waits for disks, one request at a time, and ends
-// with us.
-type syncer struct {
-	process *os.Process
-	conn    int // our end of a socket
-}
-
 // syncers that have nothing to do are kept: to start one takes a while.
 var syncers struct {
 	sync.Mutex
-	idle []*syncer
+	idle []*agent
 }
 
-func idleSyncer() (*syncer, error) {
+func idleSyncer() (*agent, error) {
 	syncers.Lock()
 	if n := len(syncers.idle); n > 0 {
 		s := syncers.idle[n-1]
@@ -80,61 +74,29 @@ func idleSyncer() (*syncer, error) {
 		return s, nil
 	}
 	syncers.Unlock()
-	return startSyncer()
-}
-
-func startSyncer() (*syncer, error) {
-	agent, err := agentFile()
+	program, err := agentFile()
 	if err != nil {
 		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
-	}
-	theirs := os.NewFile(uintptr(pair[1]), "syncer")
-	defer theirs.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err == nil {
-		defer null.Close()
-		s := &syncer{conn: pair[0]}
-		handed := []*os.File{0: null, 1: null, 2: null, wire.ControlFD: theirs, wire.AgentFD: agent}
-		s.process, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD), []string{"raptor-agent", wire.Sync},
-			&os.ProcAttr{Dir: "/", Env: agentEnv, Files: handed, Sys: &syscall.SysProcAttr{Setsid: true}})
-		if err == nil {
-			return s, nil
-		}
-	}
-	unix.Close(pair[0])
-	return nil, err
+	return startAgent(program, &syscall.SysProcAttr{Setsid: true}, wire.Sync)
 }
 
 // sync has files synced by a call, and returns what that returned.
-func (s *syncer) sync(call byte, files []*os.File) (unix.Errno, error) {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(f.Fd())
-	}
-	if err := unix.Sendmsg(s.conn, []byte{call}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
-		return 0, os.NewSyscallError("sendmsg", err)
+func (a *agent) sync(call byte, files []*os.File) (unix.Errno, error) {
+	if err := a.send([]byte{call}, files); err != nil {
+		return 0, err
 	}
 	answer := make([]byte, 1)
 	for {
-		n, _, err := unix.Recvfrom(s.conn, answer, 0)
+		n, _, err := unix.Recvfrom(int(a.control.Fd()), answer, 0)
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
 			return 0, os.NewSyscallError("recvfrom", err)
 		case n == 0:
-			return 0, fmt.Errorf("it has ended")
+			return 0, errors.New("it has ended")
 		default:
 			return unix.Errno(answer[0]), nil
 		}
 	}
-}
-
-func (s *syncer) end() {
-	unix.Close(s.conn)
-	s.process.Kill()
-	s.process.Wait()
 }

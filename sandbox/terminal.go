@@ -27,7 +27,7 @@ func (s *session) attach() (detach func(wait bool)) {
 			return
 		}
 		j := join(user, master)
-		s.control.Write([]byte{0}) // go ahead
+		s.agent.control.Write([]byte{0}) // go ahead
 		joined <- j
 	}()
 	return func(wait bool) {
@@ -132,7 +132,7 @@ func (j *joint) end(wait bool) {
 // receive waits for the master of the sandbox's terminal.
 func (s *session) receive() (*os.File, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
-	conn, err := s.control.SyscallConn()
+	conn, err := s.agent.control.SyscallConn()
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"raptor-make/internal/ui"
 	"raptor-make/rapt"
+	"raptor-make/sandbox"
 )
 
 // Raptor runs the program raptor with its arguments and returns its exit
@@ -78,6 +79,7 @@ func run(r *root, args []string) int {
 	ctx, stop := interruptible(r.closeDisplay)
 	defer stop()
 	err := r.ExecuteContext(ctx)
+	sandbox.EndPrepared()
 	return r.finish(err)
 }
 

@@ -97,7 +97,7 @@ func (inv *invocation) engine(ctx context.Context, p *recipes.Project, look bool
 		return string(digest), err
 	}
 	e := &engine.Engine{
-		Project: p, Package: pkg, Store: s, Lock: lock, Execute: sandbox.Run,
+		Project: p, Package: pkg, Store: s, Lock: lock, Execute: sandbox.Run, Prepare: sandbox.Prepare,
 		Loader: &rapt.Loader{Project: pkg, Log: func(level, template, text string) {
 			watch.Break() // it is to be said each time
 			inv.logTemplate(level, template, text)

@@ -39,6 +39,9 @@ func main() {
 			serveSync()
 		}
 	}
+	if !receive() {
+		return
+	}
 	spec, err := readSpec()
 	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}
 	if err != nil {
@@ -94,26 +97,6 @@ type agent struct {
 }
 
 type inode struct{ dev, ino uint64 }
-
-func readSpec() (*wire.Spec, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(wire.SpecFD, &st); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, st.Size)
-	for n := 0; n < len(buf); {
-		m, err := unix.Pread(wire.SpecFD, buf[n:], int64(n))
-		if err != nil {
-			return nil, err
-		}
-		if m == 0 {
-			return nil, wire.ErrShort
-		}
-		n += m
-	}
-	unix.Close(wire.SpecFD)
-	return wire.Decode(buf)
-}
 
 // ignoreSignals lets programs send process 1 what they like: package scripts
 // do. Go's runtime has handlers of its own for all of these, most of which end

@@ -10,7 +10,7 @@ import (
 
 // serveSync is all that the agent does for sandbox.Sync, until that is gone.
 func serveSync() {
-	call, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4*wire.SyncMost))
+	call, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4*wire.FilesMost))
 	for {
 		n, size, _, _, err := unix.Recvmsg(wire.ControlFD, call, rights, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {

@@ -12,7 +12,7 @@ import (
 	"errors"
 )
 
-// Descriptors that the agent is started with, after the standard three.
+// Descriptors of the agent, after the standard three.
 const (
 	SpecFD    = 3 // a file that holds the encoded Spec
 	EventFD   = 4 // a pipe that takes Events
@@ -21,7 +21,25 @@ const (
 	SourceFD  = 7 // the first of the COPY sources, in order
 )
 
-// What goes through the control socket, one byte a message. To the agent: a
+// An agent is started with the control socket and its own program alone, and
+// /dev/null in the other places: one can be started before anybody knows for
+// which sandbox. The first messages on the socket bring the other files, in the
+// order of their descriptors, FilesMost at most in one. Each says how many it
+// will be in Total.
+const FilesMost = 128
+
+// Total encodes a number of files.
+func Total(n int) []byte { return binary.LittleEndian.AppendUint32(nil, uint32(n)) }
+
+// DecodeTotal decodes a number of files; it is 0 if that is none.
+func DecodeTotal(message []byte) int {
+	if len(message) != 4 {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint32(message))
+}
+
+// What then goes through the control socket, one byte a message. To the agent: a
 // signal for the program that runs, or GoAhead, which it waits for where the Spec
 // says so, and after it sent the master of a terminal that it made. The socket's
 // end is raptor's, and ends the sandbox.
@@ -29,13 +47,12 @@ const GoAhead = 0
 
 // Sync is an agent's argument that says that it makes no sandbox, but only makes
 // files durable. The control socket brings it requests: SyncFiles, for the files
-// that come along, SyncMost at most, or SyncWhole, for all of the file systems
+// that come along, FilesMost at most, or SyncWhole, for all of the file systems
 // that they are on. Its answer is a byte, an error's number or 0.
 const (
 	Sync      = "sync"
 	SyncFiles = byte(1)
 	SyncWhole = byte(2)
-	SyncMost  = 128
 )
 
 // Examine is an agent's argument that says that it is to try what sandboxes are

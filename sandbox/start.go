@@ -1,0 +1,170 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"raptor-make/sandbox/internal/wire"
+)
+
+// An agent is the agent's program, running. It waits to be told what to do, and
+// ends when its socket is closed, or we are gone: a parent death signal would
+// follow a thread, not a process.
+type agent struct {
+	process *os.Process
+	control *os.File // our end of the socket
+}
+
+// startAgent starts the program of an agent.
+func startAgent(program *os.File, attr *syscall.SysProcAttr, args ...string) (*agent, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	a := &agent{control: os.NewFile(uintptr(pair[0]), "control")}
+	theirs := os.NewFile(uintptr(pair[1]), "control")
+	defer theirs.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err == nil {
+		defer null.Close()
+		files := []*os.File{null, null, null, wire.SpecFD: null, wire.EventFD: null, wire.ControlFD: theirs, wire.AgentFD: program}
+		// By the number that its file is handed over as: others may be in use for
+		// something else by then, while the files are put in place.
+		a.process, err = os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", wire.AgentFD), append([]string{"raptor-agent"}, args...),
+			&os.ProcAttr{Dir: "/", Env: agentEnv, Files: files, Sys: attr})
+	}
+	if err != nil {
+		a.control.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// agentEnv spares the agent's runtime work: it mostly lives shorter than one
+// collection takes, and does one thing at a time; where it does not, it takes
+// more processors itself.
+var agentEnv = []string{"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=1"}
+
+// hand gives the agent the files of its sandbox. They stay open here.
+func (a *agent) hand(files []*os.File) error {
+	total := wire.Total(len(files))
+	for some := range slices.Chunk(files, wire.FilesMost) {
+		if err := a.send(total, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends a message with files.
+func (a *agent) send(message []byte, files []*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	err := unix.Sendmsg(int(a.control.Fd()), message, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+	return os.NewSyscallError("sendmsg", err)
+}
+
+// end ends it at once, and waits for that.
+func (a *agent) end() (*os.ProcessState, error) {
+	a.control.Close()
+	a.process.Kill()
+	return a.process.Wait()
+}
+
+// namespaces are what every sandbox has of its own.
+const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+
+// prepared are the agents that wait for a Run.
+var prepared struct {
+	sync.Mutex
+	agents []*preparing
+}
+
+type preparing struct {
+	started chan struct{} // closed when it is, or could not be
+	agent   *agent        // nil: it could not be
+}
+
+// preparedFor is how long an agent waits. It sees the file systems that were
+// mounted when it was started, and keeps them busy.
+const preparedFor = time.Second
+
+// Prepare starts in the background what the next Run needs: its agent, which
+// takes about a third of the time that an empty sandbox takes. It is for those
+// who know that they will call Run in a moment, and have something else to do
+// first.
+func Prepare() {
+	go systemCalls()
+	p := &preparing{started: make(chan struct{})}
+	prepared.Lock()
+	defer prepared.Unlock()
+	if len(prepared.agents) >= runtime.GOMAXPROCS(0) {
+		return
+	}
+	prepared.agents = append(prepared.agents, p)
+	go p.start()
+}
+
+func (p *preparing) start() {
+	defer close(p.started)
+	program, err := agentFile()
+	if err != nil {
+		return
+	}
+	p.agent, _ = startAgent(program, &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true}) // Run tries again, and tells why
+	time.AfterFunc(preparedFor, p.expire)
+}
+
+// popPrepared is the one that waits longest; from now on nobody else has it.
+func popPrepared() *preparing {
+	prepared.Lock()
+	defer prepared.Unlock()
+	if len(prepared.agents) == 0 {
+		return nil
+	}
+	p := prepared.agents[0]
+	prepared.agents = prepared.agents[1:]
+	return p
+}
+
+// takePrepared is an agent that waits, or nil.
+func takePrepared() *agent {
+	p := popPrepared()
+	if p == nil {
+		return nil
+	}
+	<-p.started
+	return p.agent
+}
+
+// expire ends an agent that nobody has taken.
+func (p *preparing) expire() {
+	prepared.Lock()
+	i := slices.Index(prepared.agents, p)
+	if i >= 0 {
+		prepared.agents = slices.Delete(prepared.agents, i, i+1)
+	}
+	prepared.Unlock()
+	if i >= 0 && p.agent != nil {
+		p.agent.end()
+	}
+}
+
+// EndPrepared ends the agents that nobody has taken, for those who will not call
+// Run again.
+func EndPrepared() {
+	for p := popPrepared(); p != nil; p = popPrepared() {
+		if <-p.started; p.agent != nil {
+			p.agent.end()
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPrepare: an agent that was started before is what the next Run uses, also
+// one that was killed meanwhile; and none waits for long.
+func TestPrepare(t *testing.T) {
+	waiting := func() (list []*preparing) {
+		prepared.Lock()
+		defer prepared.Unlock()
+		return append(list, prepared.agents...)
+	}
+	wait := func(p *preparing) *agent {
+		t.Helper()
+		<-p.started
+		if p.agent == nil {
+			t.Fatal("no agent was started")
+		}
+		return p.agent
+	}
+	base := lower(t)
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprint("killed ", killed), func(t *testing.T) {
+			Prepare()
+			list := waiting()
+			if len(list) != 1 {
+				t.Fatalf("%d agents wait, want 1", len(list))
+			}
+			a := wait(list[0])
+			if killed {
+				a.process.Kill()
+				if err := unix.Waitid(unix.P_PID, a.process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b := newBox(t, base)
+			if err := b.run(sh("echo here")); err != nil || b.out.String() != "here\n" {
+				t.Errorf("%v, %q", err, b.out.String())
+			}
+			if list := waiting(); len(list) != 0 {
+				t.Errorf("%d agents still wait", len(list))
+			}
+			if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+				t.Errorf("the agent that was prepared is still there: %v", err)
+			}
+		})
+	}
+	Prepare()
+	a := wait(waiting()[0])
+	EndPrepared()
+	if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+		t.Errorf("an agent was not ended: %v", err)
+	}
+	for range 20 {
+		Prepare()
+	}
+	var agents []*agent
+	for _, p := range waiting() {
+		agents = append(agents, wait(p))
+	}
+	if len(agents) != runtime.GOMAXPROCS(0) {
+		t.Errorf("%d agents wait, want one a processor", len(agents))
+	}
+	deadline := time.Now().Add(preparedFor + 30*time.Second)
+	for _, a := range agents {
+		for unix.Kill(a.process.Pid, 0) == nil && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+			t.Errorf("an agent still waits: %v", err)
+		}
+	}
+}
+
+// TestManySources hands over more files than fit into one message.
+func TestManySources(t *testing.T) {
+	base, dir := lower(t), t.TempDir()
+	var c Copy
+	for i := range 3*128 + 1 {
+		path := filepath.Join(dir, fmt.Sprint("f", i))
+		write(t, path, fmt.Sprintln(i), 0o644)
+		c.Sources = append(c.Sources, CopySource{Path: path})
+	}
+	c.Dest = "/many/"
+	b := newBox(t, base)
+	if err := b.run(&c); err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.Sources {
+		text, err := os.ReadFile(filepath.Join(b.Upper, "many", fmt.Sprint("f", i)))
+		if err != nil || string(text) != fmt.Sprintln(i) {
+			t.Fatalf("f%d: %v, %q", i, err, text)
+		}
+	}
+}
