@@ -98,7 +98,7 @@ func (x *expansion) fail(r *reading, e extent, message, label string) *Diagnosti
 }
 
 func (x *expansion) refuse(r *reading, e extent, why *refusal) {
-	x.report(r, problem{extent: e, message: why.message, label: why.label, help: why.help})
+	x.report(r, problem{extent: e, message: why.message, label: why.label, help: why.help}).Err = why.err
 }
 
 // read renders a file and carries its statements out.

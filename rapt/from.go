@@ -76,15 +76,17 @@ func checkImage(url string, r *reading) *refusal {
 		return nil
 	}
 	path := besideFile(r.dir, rest)
-	if _, err := os.Stat(path); err != nil && scheme == "oci" {
+	_, err := os.Stat(path)
+	if err != nil && scheme == "oci" {
 		if i := strings.LastIndexByte(rest, ':'); i > 0 && !strings.Contains(rest[i:], "/") {
 			path = besideFile(r.dir, rest[:i])
+			_, err = os.Stat(path)
 		}
 	}
-	if why := confined(r.pkg, path, rest); why != nil {
+	if why := confined(r.pkg, path, rest); why != nil || err == nil {
 		return why
 	}
-	return missingFile(path, rest)
+	return missingFile(path, rest, err)
 }
 
 // besideFile is the path that a file in dir means by a written one.

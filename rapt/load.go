@@ -62,7 +62,7 @@ func (l *Loader) Load(target string, at Span, source []byte) (*Program, error) {
 	l.prepare()
 	m, refused := l.target(target, at)
 	if refused != nil {
-		return nil, Diagnostics{{Message: refused.message, Label: refused.label, Help: refused.help, Span: at, Source: source}}
+		return nil, Diagnostics{{Message: refused.message, Label: refused.label, Help: refused.help, Span: at, Source: source, Err: refused.err}}
 	}
 	p, problems := l.program(m)
 	if len(problems) > 0 {

@@ -1,11 +1,14 @@
 package rapt
 
 import (
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // What modules are called on disk.
@@ -27,7 +30,10 @@ type moduleName struct {
 }
 
 // A refusal is why something that a user named is not to be had.
-type refusal struct{ message, label, help string }
+type refusal struct {
+	message, label, help string
+	err                  error // what the system said, where that is why
+}
 
 const instanceRule = "an instance is made of letters, digits, _, -, @ and dots"
 
@@ -161,11 +167,24 @@ func isFile(path string) bool {
 	return err == nil && !info.IsDir()
 }
 
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// unreadable says why a file cannot be had of which nobody knows whether it
+// exists.
+func unreadable(written, path string, err error) *refusal {
+	return &refusal{message: "cannot read " + quoteForMessage(written) + ": " + reason(err).Error(), help: "looked for " + shownPath(path), err: err}
+}
+
 // missingModule says which file was looked for, and what there is instead.
 func missingModule(name moduleName, stem, suffix string) *refusal {
 	sought := stem + suffix
 	if name.instanced {
 		sought = stem + "@" + suffix
+	}
+	if _, err := os.Stat(sought); err != nil && !isMissing(err) {
+		return unreadable(name.text, sought, err)
 	}
 	r := &refusal{
 		message: "there is no module " + quoteForMessage(name.text),

@@ -164,7 +164,7 @@ func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
 		}
 	}
 	if err != nil {
-		why := missingFile(source.Path, w.text)
+		why := missingFile(source.Path, w.text, err)
 		if strings.ContainsAny(w.text, "*?") && !w.quoted {
 			why.label = ""
 			why.help = "COPY has no patterns: name a directory, and leave files out with " + ignoreFile
@@ -187,17 +187,12 @@ func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
 	return source, true
 }
 
-// missingFile says that a file does not exist, and which does; nil if it does.
-func missingFile(path, written string) *refusal {
-	_, err := os.Stat(path)
-	if err == nil {
-		return nil
+// missingFile says why a file is not to be had, and which one there is instead.
+func missingFile(path, written string, err error) *refusal {
+	if !isMissing(err) {
+		return unreadable(written, path, err)
 	}
 	r := &refusal{message: "cannot find " + quoteForMessage(written), help: "looked for " + shownPath(path)}
-	if !os.IsNotExist(err) {
-		r.message = "cannot read " + quoteForMessage(written) + ": " + reason(err).Error()
-		return r
-	}
 	if near := nearestEntry(path); near != "" {
 		r.label = "did you mean " + filepath.Join(filepath.Dir(written), near) + "?"
 	}
@@ -216,11 +211,7 @@ func (x *expansion) render(r *reading, st *statement) (Op, string) {
 	}
 	content, err := readFile(op.Template)
 	if err != nil {
-		why := missingFile(op.Template, w.text)
-		if why == nil {
-			why = &refusal{message: "cannot read " + quoteForMessage(w.text) + ": " + reason(err).Error()}
-		}
-		x.refuse(r, w.extent, why)
+		x.refuse(r, w.extent, missingFile(op.Template, w.text, err))
 		return nil, ""
 	}
 	x.source(SourceTemplate, op.Template, w.text, nil)

@@ -123,3 +123,28 @@ func TestDiagnosticsOfTheSystem(t *testing.T) {
 		t.Error("an unknown instruction is the disk's mistake")
 	}
 }
+
+// TestUnreadable: what the system says of a file that is only looked for is told,
+// and known to callers.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"loop", "loop.rapt", "loop.rinc"} {
+		if err := os.Symlink(name, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"from": "FROM loop", "image": "FROM tar://loop", "layout": "FROM oci://loop:tag", "include": "INCLUDE loop", "copy": "COPY loop/x /", "render": "RENDER loop /x",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name+".rapt"), []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, target := range []string{"loop", "./loop", "from", "image", "layout", "include", "copy", "render"} {
+		l := &Loader{Project: &Package{Root: dir}}
+		_, err := l.Load(target, Span{}, nil)
+		if !errors.Is(err, syscall.ELOOP) || !strings.Contains(err.Error(), syscall.ELOOP.Error()) {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
