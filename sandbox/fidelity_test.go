@@ -8,9 +8,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -339,8 +342,28 @@ func TestSignalsToProcess1(t *testing.T) {
 	if !strings.HasSuffix(out, "alive\n") {
 		t.Errorf("printed %q", out)
 	}
-	if out := b.runs(t, &Exec{Args: []string{"/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"}}); out != "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n" {
-		t.Errorf("programs start with\n%s", out)
+}
+
+// TestSignalsOfPrograms: programs start with no signal ignored or blocked, also
+// when raptor itself was started so, by nohup(1) say.
+func TestSignalsOfPrograms(t *testing.T) {
+	b := newBox(t, lower(t))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, ours := range []bool{false, true} {
+		if ours {
+			list := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU}
+			signal.Ignore(list...)
+			defer signal.Reset(list...)
+			var before unix.Sigset_t
+			if err := unix.PthreadSigmask(unix.SIG_SETMASK, &unix.Sigset_t{Val: [16]uint64{0: 1<<(unix.SIGTERM-1) | 1<<(unix.SIGUSR2-1)}}, &before); err != nil {
+				t.Fatal(err)
+			}
+			defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+		}
+		if out := b.runs(t, &Exec{Args: []string{"/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"}}); out != "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n" {
+			t.Errorf("programs start with\n%s", out)
+		}
 	}
 }
 

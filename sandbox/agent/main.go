@@ -19,6 +19,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"runtime"
 	"sync"
 	"syscall"
@@ -98,23 +99,39 @@ type agent struct {
 
 type inode struct{ dev, ino uint64 }
 
+const ignored = 1 // SIG_IGN
+
 // ignoreSignals lets programs send process 1 what they like: package scripts
 // do. Go's runtime has handlers of its own for all of these, most of which end
 // the process; and because it has, it gives the programs that we start the
 // default action. The os/signal package would cost ten changes of threads.
+//
+// What raptor was started with ignored, by nohup(1) say, the runtime leaves so,
+// for programs too; unless somebody wants to be notified.
 func ignoreSignals() {
-	act := struct{ handler, flags, restorer, mask uint64 }{handler: 1}
+	var act, was struct{ handler, flags, restorer, mask uint64 }
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), 0, uintptr(unsafe.Pointer(&was)), 8, 0, 0)
+		if was.handler == ignored {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
+	act.handler = ignored
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGABRT,
 		syscall.SIGBUS, syscall.SIGFPE, syscall.SIGUSR1, syscall.SIGSEGV, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGTERM,
 		syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGIO, syscall.SIGPWR, syscall.SIGSYS} {
 		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
 	}
-	// Those that belong to C libraries are not Go's. posix_spawn(3) of glibc,
-	// with which make starts programs, has them ignored by all that follow.
+	// Those that belong to C libraries are not Go's, nor are those of terminals.
+	// posix_spawn(3) of glibc, with which make starts programs, has the former
+	// ignored by all that follow.
 	act.handler = 0
-	for sig := uintptr(32); sig <= 34; sig++ {
+	for _, sig := range []uintptr{32, 33, 34, uintptr(syscall.SIGTSTP), uintptr(syscall.SIGTTIN), uintptr(syscall.SIGTTOU), uintptr(syscall.SIGCONT)} {
 		unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
 	}
+	// Programs start with the mask of the thread that starts them.
+	var none uint64
+	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
 }
 
 // listen hears what raptor says, and ends the sandbox when raptor ends.
