@@ -159,12 +159,20 @@ func (p *preparing) expire() {
 	}
 }
 
-// EndPrepared ends the agents that nobody has taken, for those who will not call
-// Run again.
-func EndPrepared() {
+// Close ends the processes that wait here, those that Prepare has started and
+// those that Sync keeps: for those who will not call Run or Sync again, and want
+// nothing of theirs to live on for a moment.
+func Close() {
 	for p := popPrepared(); p != nil; p = popPrepared() {
 		if <-p.started; p.agent != nil {
 			p.agent.end()
 		}
+	}
+	syncers.Lock()
+	idle := syncers.idle
+	syncers.idle = nil
+	syncers.Unlock()
+	for _, s := range idle {
+		s.end()
 	}
 }

@@ -56,9 +56,15 @@ func TestPrepare(t *testing.T) {
 	}
 	Prepare()
 	a := wait(waiting()[0])
-	EndPrepared()
-	if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
-		t.Errorf("an agent was not ended: %v", err)
+	if err := Sync(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	s := syncers.idle[0]
+	Close()
+	for what, a := range map[string]*agent{"prepared": a, "kept": s} {
+		if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+			t.Errorf("the agent that was %s is still there: %v", what, err)
+		}
 	}
 	for range 20 {
 		Prepare()

@@ -79,7 +79,7 @@ func run(r *root, args []string) int {
 	ctx, stop := interruptible(r.closeDisplay)
 	defer stop()
 	err := r.ExecuteContext(ctx)
-	sandbox.EndPrepared()
+	sandbox.Close()
 	return r.finish(err)
 }
 
