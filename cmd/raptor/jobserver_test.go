@@ -15,7 +15,7 @@ func TestJobserver(t *testing.T) {
 -- t.rapt --
 FROM tar://busybox.tar
 MOUNT --simple data /data
-CMD "echo >/data/$NAME; sleep 0.2; ls /data | wc -l; rm /data/$NAME"
+CMD "echo >/data/$NAME; sleep 0.2; set -- /data/*; echo $#; rm /data/$NAME"
 `
 	w := project(t, t.TempDir(), text)
 	var toml strings.Builder
