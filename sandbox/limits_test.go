@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ func limited(t *testing.T, b *box) {
 	}
 }
 
+// groupsLeft are those of this process.
 func groupsLeft(t *testing.T) (list []string) {
 	t.Helper()
 	tab, err := readTables()
@@ -28,7 +30,7 @@ func groupsLeft(t *testing.T) (list []string) {
 	}
 	for _, c := range []string{"memory", "pids"} {
 		if own, _, _, err := tab.find(c); err == nil {
-			left, _ := filepath.Glob(own + "/raptor-*")
+			left, _ := filepath.Glob(fmt.Sprintf("%s/raptor-%d-*", own, os.Getpid()))
 			list = append(list, left...)
 		}
 	}
