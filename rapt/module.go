@@ -167,10 +167,6 @@ func isFile(path string) bool {
 	return err == nil && !info.IsDir()
 }
 
-func isMissing(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
-}
-
 // unreadable says why a file cannot be had of which nobody knows whether it
 // exists.
 func unreadable(written, path string, err error) *refusal {
@@ -183,7 +179,7 @@ func missingModule(name moduleName, stem, suffix string) *refusal {
 	if name.instanced {
 		sought = stem + "@" + suffix
 	}
-	if _, err := os.Stat(sought); err != nil && !isMissing(err) {
+	if _, err := os.Stat(sought); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return unreadable(name.text, sought, err)
 	}
 	r := &refusal{

@@ -1,6 +1,7 @@
 package rapt
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -189,7 +190,7 @@ func (x *expansion) copySource(r *reading, w word) (CopySource, bool) {
 
 // missingFile says why a file is not to be had, and which one there is instead.
 func missingFile(path, written string, err error) *refusal {
-	if !isMissing(err) {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return unreadable(written, path, err)
 	}
 	r := &refusal{message: "cannot find " + quoteForMessage(written), help: "looked for " + shownPath(path)}

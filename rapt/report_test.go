@@ -147,4 +147,11 @@ func TestUnreadable(t *testing.T) {
 			t.Errorf("%s: %v", target, err)
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "below.rapt"), []byte("COPY from.rapt/x /\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := (&Loader{Project: &Package{Root: dir}}).Load("below", Span{}, nil)
+	if !errors.Is(err, syscall.ENOTDIR) || !strings.Contains(err.Error(), syscall.ENOTDIR.Error()) {
+		t.Errorf("below a file: %v", err)
+	}
 }

@@ -18,9 +18,10 @@
 // starts one process, the agent: a small static program, embedded in raptor and
 // kept in a sealed file in memory, that is process 1 of new mount, PID, IPC and
 // UTS namespaces; or takes one that [Prepare] has started ahead of time. The
-// agent is told everything in one message (package wire). It makes the sandbox by one list of operations (agent/setup.go), lets go of the
-// host's root, carries out the actions in order, seals the layer, and reports
-// each of these as an event. Its end ends everything inside, and so does ours.
+// agent is told everything at once (package wire). It makes the sandbox by one
+// list of operations (agent/setup.go), lets go of the host's root, carries out
+// the actions in order, seals the layer, and reports each of these as an event.
+// Its end ends everything inside, and so does ours.
 //
 // The same program has a second use, [Sync]: it waits for disks in our place,
 // because whoever does that cannot be stopped.
