@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"raptor-make/rapt"
+	"raptor-make/recipes"
 )
 
 // A Recollection is a plan that had nothing to do, and the identity of every
@@ -30,9 +31,17 @@ import (
 // watched as such. It is safe because nothing is recollected of which any file
 // changed shortly before the plan was begun, or later: a change after that has
 // another ctime.
+//
+// Of a plan with a container that mounts nothing and keeps nothing, what this
+// stands on is recollected with it; neither its job, whose arguments and
+// variables may be secret, nor what the surroundings say.
 type Recollection struct {
-	files  []watched
 	Events []Event // what a run of the plan tells, without times
+	Store  string  // the store's directory if there is a container, else ""
+	Epoch  string  // as in Engine
+
+	files []watched
+	layer *Layer // of the container's target; nil if there is none
 }
 
 // A watched file is one whose identity counts.
@@ -148,6 +157,12 @@ func (e *Engine) Recollect(p *Plan, began time.Time) *Recollection {
 		return nil // they are told each time
 	}
 	r := &Recollection{}
+	if c := p.Run; c != nil {
+		if len(c.bindings) > 0 || c.Job.StateDir.Text != "" {
+			return nil // what is mounted is looked at each time
+		}
+		r.Store, r.Epoch, r.layer = e.Store.Path(""), e.Epoch, c.Layer
+	}
 	for _, s := range p.Steps {
 		if s.State != Current || s.Layer != nil && s.Layer.Image != nil && s.Layer.Image.Ref.Scheme == "oci" {
 			return nil
@@ -203,6 +218,25 @@ func (p *planner) watchPrograms() {
 	}
 }
 
+// Recall is the plan of a request for a container alone, as it was; nil if it
+// has to be made anew. Like one that Run has made true it is for Container, and
+// has to be closed. Of the engine it takes what runs containers.
+func (e *Engine) Recall(r *Recollection, j *recipes.Job) (*Plan, error) {
+	var names []string
+	for _, l := range r.layer.Stack() {
+		names = append(names, l.Dir)
+	}
+	release, err := e.Store.Use(names)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Holds() { // from here on nobody removes the layers
+		release()
+		return nil, nil
+	}
+	return &Plan{Run: &Container{Job: j, Layer: r.layer}, release: release}, nil
+}
+
 // Holds tells whether all files are as they were.
 func (r *Recollection) Holds() bool {
 	const workers = 2
@@ -223,10 +257,11 @@ func (r *Recollection) Holds() bool {
 	return !changed.Load()
 }
 
-// recollectionVersion begins every encoded Recollection. Then come the files
-// and the events, numbers as varints, strings after their length, and CRC-32
-// (Castagnoli) over all of it, 4 bytes, little endian.
-const recollectionVersion = "raptor recollection 1\n"
+// recollectionVersion begins every encoded Recollection. Then come the files,
+// the events and the container, numbers as varints, strings after their length,
+// lists after their number of elements, and CRC-32 (Castagnoli) over all of it,
+// 4 bytes, little endian.
+const recollectionVersion = "raptor recollection 2\n"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -254,6 +289,11 @@ func (r *Recollection) Encode() []byte {
 			e.str(out.Path)
 			e.num(uint64(out.Bytes))
 		}
+	}
+	e.str(r.Store)
+	if r.layer != nil {
+		e.str(r.Epoch)
+		e.layer(r.layer)
 	}
 	return binary.LittleEndian.AppendUint32(e.buf, crc32.Checksum(e.buf, castagnoli))
 }
@@ -283,16 +323,87 @@ func DecodeRecollection(data []byte) *Recollection {
 		}
 		r.Events = append(r.Events, ev)
 	}
+	if r.Store = d.str(); r.Store != "" {
+		r.Epoch = d.str()
+		r.layer = d.layer()
+	}
 	if d.short {
 		return nil
 	}
 	return r
 }
 
+// layer packs what Container needs of a target: which layers it stands on, with
+// the key of a base image, and what its program says about containers.
+func (e *packer) layer(top *Layer) {
+	stack := top.Stack()
+	var dirs []string
+	for _, l := range stack {
+		dirs = append(dirs, l.Dir)
+	}
+	e.strs(dirs)
+	image := LayerKey("")
+	if stack[0].Image != nil {
+		image = stack[0].Key
+	}
+	e.str(string(image))
+	e.str(top.Name)
+	var env []string
+	dir := "/"
+	for _, in := range top.Program.Build {
+		env, dir = follow(in.Op, env, dir)
+	}
+	e.strs(env)
+	e.str(dir)
+	for _, words := range [][]string{top.Program.Entrypoint, top.Program.Cmd} {
+		given := uint64(0)
+		if words != nil {
+			given = 1
+		}
+		e.num(given)
+		e.strs(words)
+	}
+}
+
+func (d *unpacker) layer() (top *Layer) {
+	for _, dir := range d.strs() {
+		top = &Layer{Dir: dir, Below: top}
+	}
+	image := d.str()
+	if top == nil {
+		d.short = true
+		return nil
+	}
+	if bottom := top.Stack()[0]; image != "" {
+		bottom.Image, bottom.Key = &Image{}, LayerKey(image)
+	}
+	top.Name = d.str()
+	env := &rapt.Env{}
+	for _, v := range d.strs() {
+		key, value, _ := cutVar(v)
+		env.Vars = append(env.Vars, rapt.Var{Key: key, Value: value})
+	}
+	top.Program = &rapt.Program{Build: []*rapt.Instruction{{Op: env}, {Op: &rapt.Workdir{Path: d.str()}}}}
+	for _, words := range []*[]string{&top.Program.Entrypoint, &top.Program.Cmd} {
+		given := d.num() == 1
+		if list := d.strs(); given {
+			*words = list
+		}
+	}
+	return top
+}
+
 type packer struct{ buf []byte }
 
 func (e *packer) num(n uint64) { e.buf = binary.AppendUvarint(e.buf, n) }
 func (e *packer) str(s string) { e.num(uint64(len(s))); e.buf = append(e.buf, s...) }
+
+func (e *packer) strs(list []string) {
+	e.num(uint64(len(list)))
+	for _, s := range list {
+		e.str(s)
+	}
+}
 
 type unpacker struct {
 	buf   []byte
@@ -325,6 +436,14 @@ func (d *unpacker) str() string {
 	s := string(d.buf[:n])
 	d.buf = d.buf[n:]
 	return s
+}
+
+func (d *unpacker) strs() []string {
+	list := make([]string, 0, d.count())
+	for range cap(list) {
+		list = append(list, d.str())
+	}
+	return list
 }
 
 // LoadRecollection reads a kept Recollection; nil if there is none that is

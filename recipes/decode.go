@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"raptor-make/rapt"
@@ -92,16 +93,22 @@ func (d *decoder) registry(n *node) {
 }
 
 var (
-	linkName     = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-	jobName      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]*$`)
-	platformName = regexp.MustCompile(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
-	memorySize   = regexp.MustCompile(`^([0-9]{1,15}) ?([KMGT]?)(i?B)?$`)
+	linkName     = pattern(`^[A-Za-z0-9_-]+$`)
+	jobName      = pattern(`^[A-Za-z0-9_][A-Za-z0-9_.+-]*$`)
+	platformName = pattern(`^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?$`)
+	memorySize   = pattern(`^([0-9]{1,15}) ?([KMGT]?)(i?B)?$`)
 )
+
+// pattern compiles a regular expression when it is first used: not at each
+// start of the program, of which it would be a noticeable part.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
 
 func (d *decoder) platform(n *node) {
 	p := &d.project.Settings.Platform
 	d.text(p)(n)
-	if p.Text != "" && !platformName.MatchString(p.Text) {
+	if p.Text != "" && !platformName().MatchString(p.Text) {
 		d.fail(n.span, `such as "linux/amd64"`, "platform %s is not of the form os/architecture", strconv.Quote(p.Text))
 	}
 }
@@ -109,7 +116,7 @@ func (d *decoder) platform(n *node) {
 // link = "directory" | { git = "URL", rev = "REVISION" }
 func (d *decoder) link(n *node) {
 	l := &Link{Name: n.name, Span: n.key}
-	if !linkName.MatchString(n.name) {
+	if !linkName().MatchString(n.name) {
 		d.fail(n.key, "", "the name of a link is made of letters, digits, _ and -, not %s", strconv.Quote(n.name))
 	}
 	d.project.Links = append(d.project.Links, l)
@@ -252,7 +259,7 @@ func (d *decoder) memory(n *node, to *int64) {
 	if v.Text == "" {
 		return
 	}
-	m := memorySize.FindStringSubmatch(v.Text)
+	m := memorySize().FindStringSubmatch(v.Text)
 	if m == nil {
 		d.fail(n.span, `such as "512M" or "2G"`, "%s is not an amount of memory", strconv.Quote(v.Text))
 		return
@@ -297,7 +304,7 @@ func (d *decoder) duration(n *node, to *time.Duration) {
 // name checks the name of a job or group: one that can stand on a command
 // line, in a key of --set and in the name of a file.
 func (d *decoder) name(n *node, what string) {
-	if !jobName.MatchString(n.name) {
+	if !jobName().MatchString(n.name) {
 		d.fail(n.key, "", "the name of a %s is made of letters, digits, _, -, + and ., and begins with a letter, digit or _, not %s",
 			what, strconv.Quote(n.name))
 	}

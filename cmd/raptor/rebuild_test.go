@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -87,13 +90,7 @@ func TestRebuildTable(t *testing.T) {
 		write(t, path(name), text)
 	}
 	edit := func(name, old, new string) func() {
-		return func() {
-			text, err := os.ReadFile(path(name))
-			if err != nil || !strings.Contains(string(text), old) {
-				t.Fatalf("%s: no %q in it (%v)", name, old, err)
-			}
-			write(t, path(name), strings.Replace(string(text), old, new, 1))
-		}
+		return func() { replace(t, path(name), old, new) }
 	}
 	above := []string{"app", "web@one", "run pack", "run sign"}
 	rows := []struct {
@@ -189,5 +186,134 @@ func touchAll(t *testing.T, dir string) {
 		if e.Type().IsRegular() {
 			os.Chtimes(filepath.Join(dir, e.Name()), now, now)
 		}
+	}
+}
+
+// TestRunAgain runs a container twice, so that its start is recollected, and
+// once more after each of the things that make it another container.
+func TestRunAgain(t *testing.T) {
+	const text = `
+-- base.rapt --
+FROM tar://busybox.tar
+WRITE "base\n" /base
+-- app.rapt --
+FROM base
+ENV WORD=hello
+COPY conf /etc/app.conf
+ENTRYPOINT sh -c "echo $(cat /base /etc/app.conf) $WORD $MORE $http_proxy $0 $*; touch /changed" name
+CMD one
+-- conf --
+conf
+`
+	edit := func(name, old, new string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) { replace(t, filepath.Join(dir, name), old, new) }
+	}
+	remove := func(pattern string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			found, _ := filepath.Glob(filepath.Join(dir, pattern))
+			if len(found) != 1 {
+				t.Fatalf("%s: %q", pattern, found)
+			}
+			os.RemoveAll(found[0])
+		}
+	}
+	rows := []struct {
+		what string
+		do   func(t *testing.T, dir string)
+		args string // of raptor run, by blanks; "app" if empty
+		env  string
+		want string
+	}{
+		{what: "nothing", want: "base conf hello name one"},
+		{what: "RUN of the parent", do: edit("base.rapt", "base\\n", "Base\\n"), want: "Base conf hello name one"},
+		{what: "COPY source", do: edit("conf", "conf", "fnoc"), want: "base fnoc hello name one"},
+		{what: "ENV", do: edit("app.rapt", "hello", "bye"), want: "base conf bye name one"},
+		{what: "ENTRYPOINT", do: edit("app.rapt", `" name`, `" title`), want: "base conf hello title one"},
+		{what: "CMD", do: edit("app.rapt", "CMD one", "CMD two"), want: "base conf hello name two"},
+		{what: "mount", do: edit("app.rapt", "CMD", "MOUNT --file conf /base\nCMD"), args: "-M conf conf app", want: "conf conf hello name one"},
+		{what: "arguments", args: "app two three", want: "base conf hello name two three"},
+		{what: "arguments that look alike", args: `app one" "two`, want: `base conf hello name one" "two`},
+		{what: "-e", args: "-e MORE=more app", want: "base conf hello more name one"},
+		{what: "-e from the environment", args: "-e MORE app", env: "MORE=ours", want: "base conf hello ours name one"},
+		{what: "proxy", env: "http_proxy=http://proxy.example", want: "base conf hello http://proxy.example name one"},
+		{what: "another target", args: "base cat /base", want: "base"},
+		{what: "layer removed", do: remove("layers/app-*"), want: "base conf hello name one"},
+		{what: "store removed", do: remove("layers"), want: "base conf hello name one"},
+		{what: "another store", do: func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "Raptor.toml"), "[raptor]\nstore = \"other\"\n")
+			remove("layers")(t, dir)
+		}, want: "base conf hello name one"},
+	}
+	run := func(t *testing.T, w terminal, env string, args ...string) string {
+		t.Helper()
+		cmd := w.command(append([]string{"raptor", "run"}, args...)...)
+		cmd.Env = append(os.Environ(), "RAPTOR_CACHE_DIR="+filepath.Join(w.dir, "cache"), env)
+		var told bytes.Buffer
+		cmd.Stderr = &told
+		said, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("run %q: %v\n%s", args, err, told.Bytes())
+		}
+		return string(said)
+	}
+	var projects []terminal
+	for range rows {
+		w := project(t, t.TempDir(), text)
+		run(t, w, "", "app")
+		projects = append(projects, w)
+	}
+	time.Sleep(2100 * time.Millisecond) // until the files are old enough to be trusted
+	for i, row := range rows {
+		t.Run(row.what, func(t *testing.T) {
+			w := projects[i]
+			run(t, w, "", "app")
+			recollections, _ := filepath.Glob(filepath.Join(w.dir, "cache/recollections/*"))
+			if len(recollections) != 1 {
+				t.Fatalf("recollections are %q, want one", recollections)
+			}
+			if row.what == "nothing" { // one that lies shows that it is heeded
+				lie(t, recollections[0], "WORD=hello", "WORD=olleh")
+				row.want = strings.Replace(row.want, "hello", "olleh", 1)
+			}
+			if row.do != nil {
+				row.do(t, w.dir)
+			}
+			args := strings.Fields(row.args)
+			if len(args) == 0 {
+				args = []string{"app"}
+			}
+			if got := strings.Join(strings.Fields(run(t, w, row.env, args...)), " "); got != row.want {
+				t.Errorf("it says %q, want %q", got, row.want)
+			}
+			left, _ := filepath.Glob(filepath.Join(w.dir, "*/.raptor/build/*"))
+			uses, _ := filepath.Glob(filepath.Join(w.dir, "*/.raptor/uses/[0-9]*"))
+			if left = append(left, uses...); len(left) > 0 {
+				t.Errorf("%q are left", left)
+			}
+		})
+	}
+}
+
+// replace puts other text into a file, in the place of the first that it holds.
+func replace(t *testing.T, file, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(text), old) {
+		t.Fatalf("%s: no %q in it (%v)", file, old, err)
+	}
+	write(t, file, strings.Replace(string(text), old, new, 1))
+}
+
+// lie puts other text of the same length into a recollection.
+func lie(t *testing.T, file, old, new string) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.ReplaceAll(data[:len(data)-4], []byte(old), []byte(new))
+	data = binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/google/renameio/v2"
 
 	"raptor-make/engine"
+	"raptor-make/internal/store"
+	"raptor-make/recipes"
 	"raptor-make/sandbox"
 )
 
@@ -55,7 +57,12 @@ func (inv *invocation) recall(ctx context.Context, names []string) (done bool, e
 	if r == nil || !r.Holds() {
 		return false, nil
 	}
-	return true, inv.show(ctx, func(sink engine.Sink) error {
+	return true, inv.tellRecollected(ctx, r)
+}
+
+// tellRecollected tells what carrying out the plan would have told.
+func (inv *invocation) tellRecollected(ctx context.Context, r *engine.Recollection) error {
+	return inv.show(ctx, func(sink engine.Sink) error {
 		start := time.Now()
 		sink(engine.Event{Kind: engine.PlanMade, Time: start, Total: len(r.Events)})
 		for _, ev := range r.Events {
@@ -65,6 +72,37 @@ func (inv *invocation) recall(ctx context.Context, names []string) (done bool, e
 		sink(engine.Event{Kind: engine.Finished, Time: time.Now(), Elapsed: time.Since(start)})
 		return nil
 	})
+}
+
+// recallRun runs a container, if it is known without making a plan that there is
+// nothing to do before.
+func (inv *invocation) recallRun(ctx context.Context, j *recipes.Job) (done bool, err error) {
+	file := inv.recollectionFile([]string{j.Target.Text})
+	if file == "" || len(j.Bindings()) > 0 || j.StateDir.Text != "" {
+		return false, nil
+	}
+	r := engine.LoadRecollection(file)
+	if r == nil || r.Store == "" {
+		return false, nil
+	}
+	if err := inv.becomeRoot(ctx); err != nil {
+		return false, err
+	}
+	s := store.Existing(r.Store)
+	s.Sync = sandbox.Sync
+	if err := s.Prepare(); err != nil {
+		return false, err
+	}
+	e := &engine.Engine{Store: s, Execute: sandbox.Run, Proxies: proxies(), Epoch: r.Epoch}
+	plan, err := e.Recall(r, j)
+	if plan == nil {
+		return false, err
+	}
+	defer plan.Close()
+	if err := inv.tellRecollected(ctx, r); err != nil {
+		return true, err
+	}
+	return true, inv.runContainer(ctx, e, plan)
 }
 
 // recollect remembers that there was nothing to do. That it cannot is no
@@ -83,7 +121,7 @@ func (inv *invocation) recollect(e *engine.Engine, plan *engine.Plan, names []st
 	if r == nil || os.MkdirAll(filepath.Dir(file), 0o755) != nil {
 		return
 	}
-	renameio.WriteFile(file, r.Encode(), 0o644)
+	renameio.WriteFile(file, r.Encode(), 0o600)
 	prune(filepath.Dir(file))
 }
 

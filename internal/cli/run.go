@@ -68,6 +68,10 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	if !inv.noAct && os.Geteuid() == 0 { // others begin again first
 		sandbox.Prepare()
 	}
+	if done, err := inv.recallRun(c.Context(), j); done || err != nil {
+		return err
+	}
+	began := time.Now()
 	p, err := inv.project()
 	if err != nil {
 		return err
@@ -91,6 +95,7 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 		}
 		return err
 	}
+	inv.recollect(e, plan, []string{j.Target.Text}, began)
 	return inv.runContainer(c.Context(), e, plan)
 }
 
