@@ -134,8 +134,8 @@ func setupHelp(ev wire.Event, rootless bool) string {
 	overlay := strings.Contains(ev.Op, "overlay")
 	denied := ev.Errno == int(unix.EPERM) || ev.Errno == int(unix.EACCES)
 	switch {
-	case ev.Errno == int(unix.ENOSYS), overlay && strings.Contains(ev.Path, "lowerdir+"):
-		return "raptor needs Linux 6.7 or newer"
+	case ev.Errno == int(unix.ENOSYS):
+		return "raptor needs Linux 5.12 or newer"
 	case strings.Contains(ev.Op, "system call filter") && ev.Errno == int(unix.EINVAL):
 		return "this kernel was built without CONFIG_SECCOMP_FILTER, and raptor runs nothing without such a filter: use another kernel"
 	case denied && rootless && ev.Op == "make mounts private":

@@ -45,6 +45,7 @@ type limiter struct {
 type group struct {
 	dir        string
 	controller string // "memory" or "pids"
+	limit      int64
 	version    int
 }
 
@@ -143,6 +144,8 @@ var groupNumber atomic.Int64
 // make makes the groups, with nothing in them.
 func (l *limiter) make(t tables) error {
 	name := fmt.Sprintf("raptor-%d-%d", os.Getpid(), groupNumber.Add(1))
+	var unified []string
+	var own, root string // of version 2
 	for _, want := range []struct {
 		controller string
 		limit      int64
@@ -153,71 +156,95 @@ func (l *limiter) make(t tables) error {
 		if want.limit < 0 {
 			return fmt.Errorf("a limit of %d for %s", want.limit, want.controller)
 		}
-		own, root, version, err := t.find(want.controller)
+		ours, top, version, err := t.find(want.controller)
 		if err != nil {
 			return err
 		}
-		parent := own
 		if version == 2 {
-			if parent, err = delegating(own, root, want.controller); err != nil {
-				return err
+			unified, own, root = append(unified, want.controller), ours, top
+		}
+		l.groups = append(l.groups, group{filepath.Join(ours, name), want.controller, want.limit, version})
+	}
+	if len(unified) > 0 {
+		parent, err := delegating(own, root, unified)
+		if err != nil {
+			return err
+		}
+		for i := range l.groups {
+			if g := &l.groups[i]; g.version == 2 {
+				g.dir = filepath.Join(parent, name)
 			}
 		}
-		sweep(parent)
-		g := group{filepath.Join(parent, name), want.controller, version}
+	}
+	for _, g := range l.groups {
+		sweep(filepath.Dir(g.dir))
 		if err := os.Mkdir(g.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
-		l.groups = append(l.groups, g)
-		if err := g.set(want.limit); err != nil {
+		if err := g.set(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// delegating finds the nearest group at or above ours whose children have a
-// controller. Ours itself mostly cannot have any: a group of version 2 with
-// processes in it, other than the first, has no children with controllers.
-func delegating(own, root, controller string) (string, error) {
+// delegating finds the nearest group of version 2, at or above ours, in which
+// groups with controllers can be made.
+func delegating(own, root string, controllers []string) (string, error) {
 	for dir := own; ; dir = filepath.Dir(dir) {
-		if has(dir, controller) {
-			return dir, nil
-		}
-		file := filepath.Join(dir, "cgroup.subtree_control")
-		err := os.WriteFile(file, []byte("+"+controller), 0)
-		if err == nil && has(dir, controller) {
-			return dir, nil
-		}
-		if dir == root || len(dir) <= len(root) {
-			if err == nil {
-				err = unix.ENOENT
-			}
-			return "", &os.PathError{Op: "enable " + controller, Path: file, Err: reason(err)}
+		err := enable(dir, controllers)
+		if err == nil || len(dir) <= len(root) {
+			return dir, err
 		}
 	}
 }
 
-func has(dir, controller string) bool {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-	return err == nil && slices.Contains(strings.Fields(string(text)), controller) && unix.Access(dir, unix.W_OK) == nil
+// enable lets the groups in one have controllers. Where processes are in the
+// group itself, as they are in our own, it is no use: the kernel refuses the
+// controller of memory then, but takes that of processes alone, and lets nothing
+// into groups that have it. Only the first group of all is free of that.
+func enable(dir string, controllers []string) error {
+	processes, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	if unix.Access(filepath.Join(dir, "cgroup.type"), unix.F_OK) == nil && len(processes) > 0 {
+		return &os.PathError{Op: "make groups in", Path: dir, Err: errors.New("there are processes in it")}
+	}
+	file := filepath.Join(dir, "cgroup.subtree_control")
+	enabled, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for _, c := range controllers {
+		if slices.Contains(strings.Fields(string(enabled)), c) {
+			continue
+		}
+		if err := os.WriteFile(file, []byte("+"+c), 0); err != nil {
+			return &os.PathError{Op: "enable " + c, Path: file, Err: reason(err)}
+		}
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return &os.PathError{Op: "make groups in", Path: dir, Err: err}
+	}
+	return nil
 }
 
 // set sets the limit.
-func (g group) set(limit int64) error {
+func (g group) set() error {
 	write := func(file string, n int64) error {
 		return os.WriteFile(filepath.Join(g.dir, file), strconv.AppendInt(nil, n, 10), 0)
 	}
 	switch {
 	case g.controller == "pids":
-		return write("pids.max", limit+agentPids)
+		return write("pids.max", g.limit+agentPids)
 	case g.version == 1:
-		if err := write("memory.limit_in_bytes", limit); err != nil {
+		if err := write("memory.limit_in_bytes", g.limit); err != nil {
 			return err
 		}
-		return notMissing(write("memory.memsw.limit_in_bytes", limit))
+		return notMissing(write("memory.memsw.limit_in_bytes", g.limit))
 	}
-	if err := write("memory.max", limit); err != nil {
+	if err := write("memory.max", g.limit); err != nil {
 		return err
 	}
 	return notMissing(write("memory.swap.max", 0))

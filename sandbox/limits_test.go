@@ -21,7 +21,7 @@ func limited(t *testing.T, b *box) {
 	}
 }
 
-// groupsLeft are those of this process.
+// groupsLeft are those of this process, in any group above ours.
 func groupsLeft(t *testing.T) (list []string) {
 	t.Helper()
 	tab, err := readTables()
@@ -29,8 +29,9 @@ func groupsLeft(t *testing.T) (list []string) {
 		t.Fatal(err)
 	}
 	for _, c := range []string{"memory", "pids"} {
-		if own, _, _, err := tab.find(c); err == nil {
-			left, _ := filepath.Glob(fmt.Sprintf("%s/raptor-%d-*", own, os.Getpid()))
+		own, root, _, err := tab.find(c)
+		for dir := own; err == nil && len(dir) >= len(root); dir = filepath.Dir(dir) {
+			left, _ := filepath.Glob(fmt.Sprintf("%s/raptor-%d-*", dir, os.Getpid()))
 			list = append(list, left...)
 		}
 	}
@@ -126,31 +127,101 @@ func TestFindGroups(t *testing.T) {
 	}
 }
 
-// TestUnified makes groups of version 2 in a directory that looks like one.
-func TestUnified(t *testing.T) {
+// unified makes a directory that looks like groups of version 2: each has
+// processes in it or none, and lets those below have some controllers.
+func unified(t *testing.T, groups map[string][2]string) tables {
+	t.Helper()
 	root := t.TempDir()
-	own := filepath.Join(root, "slice/scope")
-	os.MkdirAll(own, 0o755)
-	write(t, root+"/slice/cgroup.subtree_control", "cpu memory pids\n", 0o644)
-	l := &limiter{limits: Limits{Memory: 1 << 20, Pids: 100}}
-	if err := l.make(tables{"40 1 0:30 / " + root + " rw - cgroup2 cgroup2 rw\n", "0::/slice/scope\n"}); err != nil {
-		t.Fatal(err)
-	}
-	dir := l.groups[0].dir
-	if filepath.Dir(dir) != root+"/slice" || l.groups[1].dir != dir {
-		t.Errorf("groups are %v", l.groups)
-	}
-	for file, want := range map[string]string{"memory.max": "1048576", "memory.swap.max": "0", "pids.max": "116"} {
-		if text, _ := os.ReadFile(filepath.Join(dir, file)); string(text) != want {
-			t.Errorf("%s is %q, want %s", file, text, want)
+	for name, g := range groups {
+		dir := filepath.Join(root, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir+"/cgroup.procs", g[0], 0o644)
+		write(t, dir+"/cgroup.subtree_control", g[1], 0o644)
+		if name != "first" {
+			write(t, dir+"/cgroup.type", "domain\n", 0o644)
 		}
 	}
-	if _, ok := l.fd(); !ok {
-		t.Error("the agent is not born in it")
+	return tables{mounts: "40 1 0:30 / " + root + "/first rw - cgroup2 cgroup2 rw\n"}
+}
+
+func TestUnified(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		groups map[string][2]string // with "first" before each but the first
+		own    string
+		limits Limits
+		parent string // where groups are made
+		enable string // what is written to its cgroup.subtree_control
+	}{
+		{"memory and processes", map[string][2]string{"first": {"1\n", "memory pids\n"}, "first/slice": {"", "cpu memory pids\n"}, "first/slice/scope": {"42\n", ""}},
+			"/slice/scope", Limits{1 << 20, 100}, "first/slice", "cpu memory pids\n"},
+		{"memory", map[string][2]string{"first": {"1\n", "memory pids\n"}, "first/slice": {"", "memory\n"}, "first/slice/scope": {"42\n", ""}},
+			"/slice/scope", Limits{Memory: 1 << 20}, "first/slice", "memory\n"},
+		// The kernel would let our own group's children have this one, but nothing be put into them.
+		{"processes", map[string][2]string{"first": {"1\n", "memory pids\n"}, "first/slice": {"", "pids\n"}, "first/slice/scope": {"42\n", ""}},
+			"/slice/scope", Limits{Pids: 100}, "first/slice", "pids\n"},
+		{"a controller to be enabled", map[string][2]string{"first": {"1\n", "memory pids\n"}, "first/slice": {"", ""}, "first/slice/scope": {"42\n", ""}},
+			"/slice/scope", Limits{Pids: 100}, "first/slice", "+pids"},
+		{"processes in each but the first", map[string][2]string{"first": {"1\n", "memory pids\n"}, "first/slice": {"7\n", ""}, "first/slice/scope": {"42\n", ""}},
+			"/slice/scope", Limits{1 << 20, 100}, "first", "memory pids\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tab := unified(t, c.groups)
+			tab.own = "0::" + c.own + "\n"
+			_, first, _, err := tab.find("memory")
+			if err != nil {
+				t.Fatal(err)
+			}
+			root := filepath.Dir(first)
+			l := &limiter{limits: c.limits}
+			if err := l.make(tab); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{}
+			if c.limits.Memory > 0 {
+				want["memory.max"], want["memory.swap.max"] = "1048576", "0"
+			}
+			if c.limits.Pids > 0 {
+				want["pids.max"] = "116"
+			}
+			dir := l.groups[0].dir
+			for _, g := range l.groups {
+				if filepath.Dir(g.dir) != filepath.Join(root, c.parent) || g.dir != dir {
+					t.Errorf("a group is %s, want one in %s", g.dir, c.parent)
+				}
+			}
+			for file, want := range want {
+				if text, _ := os.ReadFile(filepath.Join(dir, file)); string(text) != want {
+					t.Errorf("%s is %q, want %s", file, text, want)
+				}
+			}
+			if text, _ := os.ReadFile(filepath.Join(root, c.parent, "cgroup.subtree_control")); string(text) != c.enable {
+				t.Errorf("what groups in %s may have is %q, want %q", c.parent, text, c.enable)
+			}
+			if _, ok := l.fd(); !ok {
+				t.Error("the agent is not born in it")
+			}
+			for controller, event := range map[string]string{"memory": "low 0\noom 1\noom_kill 1\n", "pids": "max 1\n"} {
+				if c.limits.Memory == 0 && controller == "memory" || c.limits.Pids == 0 && controller == "pids" {
+					continue
+				}
+				write(t, dir+"/"+controller+".events", event, 0o644)
+				if got := l.reached(); got != controller {
+					t.Errorf("reached %q, want %s", got, controller)
+				}
+				os.Remove(dir + "/" + controller + ".events")
+			}
+		})
 	}
-	write(t, dir+"/memory.events", "low 0\noom 1\noom_kill 1\n", 0o644)
-	if got := l.reached(); got != "memory" {
-		t.Errorf("reached %q", got)
+	// As in a container: the first group that can be seen is not the first of all.
+	tab := unified(t, map[string][2]string{"first": {"1\n42\n", ""}})
+	tab.own = "0::/\n"
+	_, first, _, _ := tab.find("pids")
+	write(t, first+"/cgroup.type", "domain\n", 0o644)
+	if err := (&limiter{limits: Limits{Pids: 100}}).make(tab); err == nil || !strings.Contains(err.Error(), "there are processes in it") {
+		t.Errorf("where all processes are in one group: %v", err)
 	}
 }
 
@@ -159,16 +230,18 @@ func TestSweep(t *testing.T) {
 	b.Limits.Pids = 20
 	limited(t, b)
 	tab, _ := readTables()
-	own, _, _, err := tab.find("pids")
-	if err != nil {
+	l := &limiter{limits: b.Limits}
+	if err := l.make(tab); err != nil {
 		t.Fatal(err)
 	}
-	stale := filepath.Join(own, "raptor-4194305-1") // above any process number
+	l.remove()
+	parent := filepath.Dir(l.groups[0].dir)
+	stale := filepath.Join(parent, "raptor-4194305-1") // above any process number
 	if err := os.Mkdir(stale, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Rmdir(stale)
-	swept.Delete(own)
+	swept.Delete(parent)
 	b.runs(t, sh("true"))
 	if _, err := os.Stat(stale); err == nil {
 		t.Error("the group of a killed raptor is still there")

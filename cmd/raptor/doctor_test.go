@@ -399,6 +399,9 @@ var without = []struct {
 	{"user-overlay", ada, func(_ *testing.T, p *patient) {
 		p.Refuse = []refusal{{unix.SYS_FSCONFIG, 1, ^uint32(0), unix.FSCONFIG_CMD_CREATE, unix.EPERM}}
 	}},
+	{"user-lowerdir", ada, func(_ *testing.T, p *patient) {
+		p.Refuse = []refusal{{unix.SYS_FSCONFIG, 1, ^uint32(0), unix.FSCONFIG_SET_STRING, unix.EINVAL}}
+	}},
 	{"user-new-mount-api", ada, func(_ *testing.T, p *patient) { p.Refuse = refuse(unix.ENOSYS, newMountAPI...) }},
 	{"user-whole-proc", ada, func(_ *testing.T, p *patient) { p.bind("/dev/null", "/proc/kallsyms") }},
 	{"user-kvm", ada, func(_ *testing.T, p *patient) {

@@ -322,6 +322,12 @@ func (s *System) Run(command string) string {
 	return strings.TrimSuffix(readable([]byte(output)), "\n")
 }
 
+// Logout ends the shell. The machine asks for a login again.
+func (s *System) Logout() {
+	s.t.Helper()
+	s.send("exit")
+}
+
 // PowerOff switches the machine off by its power button's way, from the shell,
 // and waits until it is off.
 func (s *System) PowerOff() {

@@ -35,8 +35,8 @@ func examine(args []string) {
 		wire.ChangeMounts: {"make mounts private", "/", x.changeMounts},
 		wire.CloneMounts:  {"clone mounts", "", x.cloneMounts},
 		wire.NewMounts:    {"mount", "", x.newMounts},
-		wire.Overlays:     {"mount overlay", "", func() error { return x.useOverlay(x.fresh) }},
-		wire.Upper:        {"mount overlay", x.dir, func() error { return x.useOverlay(x.dir) }},
+		wire.Overlays:     {"mount overlay", "", func() error { return x.useOverlay(x.fresh, nothing) }},
+		wire.Upper:        {"mount overlay", x.dir, func() error { return x.useOverlay(x.dir, replaceDirectory) }},
 		wire.Filters:      {"install system call filter", "", installNothing},
 		wire.Scopes:       {"restrict sockets", "", scopes},
 	} {
@@ -120,10 +120,9 @@ func (x *examiner) newMounts() error {
 	return nil
 }
 
-// useOverlay makes an overlay in a directory, and changes it in ways that take
-// whiteouts and opaque marks. It leaves nothing: directories of overlayfs's own
-// are for root alone to remove.
-func (x *examiner) useOverlay(dir string) error {
+// useOverlay makes an overlay in a directory, and changes it. It leaves nothing:
+// directories of overlayfs's own are for root alone to remove.
+func (x *examiner) useOverlay(dir string, change func(merged string) error) error {
 	at, err := directory(dir)
 	if err != nil {
 		return err
@@ -149,14 +148,25 @@ func (x *examiner) useOverlay(dir string) error {
 		return &opError{"move mount", "", err}
 	}
 	defer unix.Unmount(merged, unix.MNT_DETACH)
-	for _, change := range []func(string) error{
-		func(old string) error { return unix.Rmdir(old + "/file") },
-		func(old string) error { return unix.Rmdir(old) },
-		func(old string) error { return unix.Mkdir(old, 0o755) },
-	} {
-		if err := change(merged + "/old"); err != nil {
-			return &opError{"replace a directory", "", err}
-		}
+	return change(merged)
+}
+
+// nothing is all that can be changed where a file system may not have what it
+// takes: until Linux 6.6, a temporary one has no attributes that are a user's.
+func nothing(string) error { return nil }
+
+// replaceDirectory takes whiteouts and opaque marks.
+func replaceDirectory(merged string) error {
+	old := merged + "/old"
+	err := unix.Rmdir(old + "/file")
+	if err == nil {
+		err = unix.Rmdir(old)
+	}
+	if err == nil {
+		err = unix.Mkdir(old, 0o755)
+	}
+	if err != nil {
+		return &opError{"replace a directory", "", err}
 	}
 	return nil
 }

@@ -238,6 +238,7 @@ type opError struct {
 }
 
 func (e *opError) Error() string { return e.op + " " + e.path + ": " + e.err.Error() }
+func (e *opError) Unwrap() error { return e.err }
 
 // act carries out one action; nil is success.
 func (a *agent) act(i int) *wire.Event {

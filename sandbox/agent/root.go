@@ -107,15 +107,46 @@ func (a *agent) mountRoot() error {
 	return unix.MoveMount(fd, "", unix.AT_FDCWD, a.Work, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// overlay makes a detached overlay mount of open directories; with no upper
-// directory (-1) it is read-only. The layers are given lowest first.
+// An overlaySpec is an overlay of open directories; with no upper directory (-1)
+// it is read-only. The layers are given lowest first.
+type overlaySpec struct {
+	layers      []int
+	upper, work int
+	flags       []string // options without a value
+	attr        int      // of the mount: MOUNT_ATTR_…
+}
+
+// A layer has to be understood by any overlay later, whatever its host's
+// defaults: no redirects, no metadata-only copies, no index.
+var overlayOptions = [][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}}
+
+// overlay makes a detached overlay mount.
+func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) (int, error) {
+	o := &overlaySpec{layers: layers, upper: upper, work: work, attr: attr}
+	if upper >= 0 && volatile {
+		o.flags = append(o.flags, "volatile") // the layer is made durable once, when it is complete
+	}
+	if a.Rootless {
+		o.flags = append(o.flags, "userxattr") // marks in attributes that an ordinary user may set
+	}
+	defer unix.Chdir("/")
+	fd, err := o.mount()
+	if errno(err) == int(unix.EINVAL) { // as from a kernel that is older
+		if fd, err := o.mountOld(); err == nil {
+			return fd, nil
+		}
+	}
+	return fd, err
+}
+
+// mount makes the overlay as Linux 6.7 and newer have it.
 //
 // Each directory is made the working directory, and the kernel told ".", not the
 // path: a string for fsconfig must be shorter than 256 bytes, upperdir takes
 // backslashes for escapes, and whatever it is told can be read in the sandbox's
 // mountinfo. (Descriptors' names below /proc take three times as long, and
 // descriptors themselves, which Linux 6.13 takes, show as paths.)
-func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) (int, error) {
+func (o *overlaySpec) mount() (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, &opError{"fsopen", "overlay", err}
@@ -133,46 +164,72 @@ func (a *agent) overlay(layers []int, upper, work int, volatile bool, attr int) 
 		}
 		return set(key, ".")
 	}
-	defer unix.Chdir("/")
 	set("source", "raptor")
-	for i := len(layers) - 1; i >= 0; i-- {
-		if err := setDir("lowerdir+", layers[i]); err != nil {
+	for i := len(o.layers) - 1; i >= 0; i-- {
+		if err := setDir("lowerdir+", o.layers[i]); err != nil {
 			return -1, err
 		}
 	}
-	if upper >= 0 {
-		if err := setDir("upperdir", upper); err != nil {
+	if o.upper >= 0 {
+		if err := setDir("upperdir", o.upper); err != nil {
 			return -1, err
 		}
-		if err := setDir("workdir", work); err != nil {
+		if err := setDir("workdir", o.work); err != nil {
 			return -1, err
 		}
-		if volatile {
-			// The layer is made durable once, when it is complete.
-			if err := unix.FsconfigSetFlag(fs, "volatile"); err != nil {
-				return -1, &opError{"configure overlay", "volatile", err}
-			}
+	}
+	for _, flag := range o.flags {
+		if err := unix.FsconfigSetFlag(fs, flag); err != nil {
+			return -1, &opError{"configure overlay", flag, explain(fs, err)}
 		}
 	}
-	if a.Rootless {
-		// Marks in attributes that an ordinary user may set.
-		if err := unix.FsconfigSetFlag(fs, "userxattr"); err != nil {
-			return -1, &opError{"configure overlay", "userxattr", explain(fs, err)}
-		}
-	}
-	// A layer has to be understood by any overlay later, whatever its host's
-	// defaults: no redirects, no metadata-only copies, no index.
-	for _, o := range [][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}} {
-		if err := set(o[0], o[1]); err != nil {
+	for _, option := range overlayOptions {
+		if err := set(option[0], option[1]); err != nil {
 			return -1, err
 		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, &opError{"create", "overlay", explain(fs, err)}
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, o.attr)
 	if err != nil {
 		return -1, &opError{"fsmount", "overlay", err}
+	}
+	return fd, nil
+}
+
+// mountOld makes the same overlay where there is no lowerdir+. All options have to
+// fit into a page there, so the directories are called by their descriptors'
+// numbers, from where those are names; there is room for as many as an overlay can
+// have. The mount is detached from a place that everybody has.
+func (o *overlaySpec) mountOld() (int, error) {
+	const place = "/proc"
+	if err := unix.Chdir("/proc/self/fd"); err != nil {
+		return -1, err
+	}
+	var names []string
+	for i := len(o.layers) - 1; i >= 0; i-- {
+		names = append(names, itoa(o.layers[i]))
+	}
+	options := []string{"lowerdir=" + strings.Join(names, ":")}
+	if o.upper >= 0 {
+		options = append(options, "upperdir="+itoa(o.upper), "workdir="+itoa(o.work))
+	}
+	for _, option := range overlayOptions {
+		options = append(options, option[0]+"="+option[1])
+	}
+	if err := unix.Mount("raptor", place, "overlay", 0, strings.Join(append(options, o.flags...), ",")); err != nil {
+		return -1, err
+	}
+	defer unix.Unmount(place, unix.MNT_DETACH)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, place, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(o.attr)})
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
 	}
 	return fd, nil
 }
