@@ -72,10 +72,13 @@ func limitError(err error) error {
 	if errors.As(err, &pe) {
 		e.Stage, e.Path, e.Err = "limit resources: "+pe.Op, pe.Path, pe.Err
 	}
-	if Rootless() {
+	switch {
+	case Rootless():
 		e.Help = "run it in a control group of your own: systemd-run --user --scope raptor …"
-	} else {
-		e.Help = "raptor needs a control group to make others in: in a container, give it a writable /sys/fs/cgroup"
+	case errors.Is(err, errOccupied) && unix.Access(pe.Path, unix.W_OK) == nil:
+		e.Help = fmt.Sprintf("put them into a group of theirs first: cd %s && mkdir init && for p in $(cat cgroup.procs); do echo $p >init/cgroup.procs; done", pe.Path)
+	default:
+		e.Help = "raptor needs a control group to make others in: in a container, give it a writable /sys/fs/cgroup; with Docker, --privileged"
 	}
 	return e
 }
@@ -199,6 +202,8 @@ func delegating(own, root string, controllers []string) (string, error) {
 	}
 }
 
+var errOccupied = errors.New("there are processes in it")
+
 // enable lets the groups in one have controllers. Where processes are in the
 // group itself, as they are in our own, it is no use: the kernel refuses the
 // controller of memory then, but takes that of processes alone, and lets nothing
@@ -209,7 +214,7 @@ func enable(dir string, controllers []string) error {
 		return err
 	}
 	if unix.Access(filepath.Join(dir, "cgroup.type"), unix.F_OK) == nil && len(processes) > 0 {
-		return &os.PathError{Op: "make groups in", Path: dir, Err: errors.New("there are processes in it")}
+		return &os.PathError{Op: "make groups in", Path: dir, Err: errOccupied}
 	}
 	file := filepath.Join(dir, "cgroup.subtree_control")
 	enabled, err := os.ReadFile(file)

@@ -220,8 +220,13 @@ func TestUnified(t *testing.T) {
 	tab.own = "0::/\n"
 	_, first, _, _ := tab.find("pids")
 	write(t, first+"/cgroup.type", "domain\n", 0o644)
-	if err := (&limiter{limits: Limits{Pids: 100}}).make(tab); err == nil || !strings.Contains(err.Error(), "there are processes in it") {
-		t.Errorf("where all processes are in one group: %v", err)
+	err := (&limiter{limits: Limits{Pids: 100}}).make(tab)
+	if err == nil || !strings.Contains(err.Error(), "there are processes in it") {
+		t.Fatalf("where all processes are in one group: %v", err)
+	}
+	var setup *SetupError
+	if errors.As(limitError(err), &setup); !strings.Contains(setup.Help, "cd "+first+" && mkdir init") {
+		t.Errorf("the help is %q", setup.Help)
 	}
 }
 
