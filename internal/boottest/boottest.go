@@ -16,6 +16,7 @@ package boottest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -39,6 +40,7 @@ type Machine struct {
 	CD     bool   // the image is in a CD drive; a disk otherwise
 	UEFI   bool   // the firmware; BIOS otherwise
 	Memory int    // MiB: 1024 if 0
+	CPUs   int    // 2 if 0
 
 	// Deadline is how long anything that is waited for may take: 5 minutes if
 	// 0, and never past the test's own deadline.
@@ -132,16 +134,13 @@ func (m Machine) Boot(t testing.TB) *System {
 // what firmware and kernel would spend their time on.
 func (m Machine) arguments(t testing.TB) []string {
 	t.Helper()
-	memory := m.Memory
-	if memory == 0 {
-		memory = 1024
-	}
+	memory, cpus := cmp.Or(m.Memory, 1024), cmp.Or(m.CPUs, 2)
 	// With the room that QEMU takes for translated code by default, its
 	// forgetting of code whose memory is used anew takes minutes where an
 	// initrd is thrown away: a live system's login came after 160 seconds of
 	// processor time, and after 61 with this much room. Half of it is too little.
 	args := []string{
-		"-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(memory),
+		"-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max", "-smp", strconv.Itoa(cpus), "-m", strconv.Itoa(memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-vga", "std", "-no-reboot",
 		"-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
 		"-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
