@@ -15,8 +15,10 @@ PREFIX ?= /usr/local
 FUZZTIME ?= 1m
 
 export CGO_ENABLED = 0
-AGENT := sandbox/agent.bin
-FLAGS := -trimpath -ldflags="-s -w" -tags raptor_agent
+FLAGS := -trimpath -ldflags="-s -w"
+
+# What raptor has embedded, each beside its directory.
+HELPERS := sandbox/agent internal/images/fetcher
 
 # A recipe's first line sets PATH to a Go that is new enough.
 setup = set -e; go_dir=$$(.ci/setup $(1)); export PATH="$$go_dir:$$PATH"
@@ -28,10 +30,12 @@ build:
 
 .PHONY: binaries
 binaries:
-	@new=$(AGENT).$$$$; go build -trimpath -ldflags="-s -w" -o $$new ./sandbox/agent; \
-		if cmp -s $$new $(AGENT); then rm -f $$new; else mv -f $$new $(AGENT); fi
+	@for helper in $(HELPERS); do \
+		new=$$helper.bin.$$$$; go build $(FLAGS) -o $$new ./$$helper || exit; \
+		if cmp -s $$new $$helper.bin; then rm -f $$new; else mv -f $$new $$helper.bin; fi; \
+	done
 	@mkdir -p bin
-	@go build $(FLAGS) -o bin/ ./cmd/raptor ./cmd/raptor-make
+	@go build $(FLAGS) -tags raptor_embed -o bin/ ./cmd/raptor ./cmd/raptor-make
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin
@@ -61,4 +65,4 @@ lint:
 	@$(call setup,build); go vet ./... && go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0 run
 
 clean:
-	rm -rf bin $(AGENT)
+	rm -rf bin $(HELPERS:=.bin)

@@ -15,15 +15,18 @@ const module = "raptor-make/"
 // libraries that it may import beside the standard library. A trailing / is
 // everything below.
 var allowed = map[string][]string{
-	"graph":           {},
-	"rapt":            {"github.com/mitsuhiko/minijinja/", "go.yaml.in/yaml/"},
-	"recipes":         {"rapt", "github.com/BurntSushi/toml", "github.com/google/renameio/", "github.com/hashicorp/go-multierror"},
-	"sandbox":         {"sandbox/internal/wire", "sandbox/internal/filter", "golang.org/x/sys/", "golang.org/x/term", "github.com/moby/sys/", "github.com/elastic/go-seccomp-bpf"},
-	"sandbox/agent":   {"sandbox/internal/wire", "golang.org/x/sys/", "github.com/moby/sys/"},
-	"engine":          {"graph", "rapt", "recipes", "sandbox", "internal/store", "internal/images", "golang.org/x/sync/", "golang.org/x/sys/", "github.com/hashicorp/go-multierror", "github.com/google/renameio/"},
-	"internal/store":  {"golang.org/x/sys/"},
-	"internal/ui":     {"engine", "github.com/fatih/color", "golang.org/x/", "github.com/clipperhouse/displaywidth"},
-	"internal/images": {"golang.org/x/", "github.com/", "go.podman.io/"},
+	"graph":                   {},
+	"rapt":                    {"github.com/mitsuhiko/minijinja/", "go.yaml.in/yaml/"},
+	"recipes":                 {"rapt", "github.com/BurntSushi/toml", "github.com/google/renameio/", "github.com/hashicorp/go-multierror"},
+	"sandbox":                 {"internal/helper", "sandbox/internal/wire", "sandbox/internal/filter", "golang.org/x/sys/", "golang.org/x/term", "github.com/moby/sys/", "github.com/elastic/go-seccomp-bpf"},
+	"sandbox/agent":           {"sandbox/internal/wire", "golang.org/x/sys/", "github.com/moby/sys/"},
+	"engine":                  {"graph", "rapt", "recipes", "sandbox", "internal/store", "internal/images", "golang.org/x/sync/", "golang.org/x/sys/", "github.com/hashicorp/go-multierror", "github.com/google/renameio/"},
+	"internal/store":          {"golang.org/x/sys/"},
+	"internal/ui":             {"engine", "github.com/fatih/color", "golang.org/x/", "github.com/clipperhouse/displaywidth"},
+	"internal/helper":         {"golang.org/x/sys/"},
+	"internal/images":         {"internal/helper", "github.com/regclient/regclient/types/platform"},
+	"internal/images/fetch":   {"internal/images", "golang.org/x/", "github.com/"},
+	"internal/images/fetcher": {"internal/images", "internal/images/fetch"},
 }
 
 func TestImports(t *testing.T) {

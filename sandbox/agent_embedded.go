@@ -1,4 +1,4 @@
-//go:build raptor_agent
+//go:build raptor_embed
 
 package sandbox
 
@@ -8,5 +8,3 @@ import _ "embed"
 //
 //go:embed agent.bin
 var embedded []byte
-
-func agentProgram() ([]byte, error) { return embedded, nil }

@@ -1,4 +1,4 @@
-//go:build !raptor_agent
+//go:build !raptor_embed
 
 package sandbox
 
@@ -20,6 +20,7 @@ import (
 	"github.com/moby/sys/mount"
 	"golang.org/x/sys/unix"
 
+	"raptor-make/internal/helper"
 	"raptor-make/sandbox/internal/wire"
 )
 
@@ -202,11 +203,11 @@ var (
 
 	// weakAgent heeds Spec.weak.
 	weakAgent = sync.OnceValues(func() (*os.File, error) {
-		program, err := prebuilt("RAPTOR_WEAK_AGENT", func() ([]byte, error) { return buildAgent("-tags=raptor_weak") })
+		program, err := prebuilt("RAPTOR_WEAK_AGENT", func() ([]byte, error) { return agentProgram.Build("-tags=raptor_weak") })
 		if err != nil {
 			return nil, err
 		}
-		return sealed(program)
+		return helper.Seal("raptor-agent", program)
 	})
 )
 

@@ -51,7 +51,7 @@ func Examine(ctx context.Context, dir string) []Finding {
 	x := &examination{dir: dir, ordinary: os.Geteuid() != 0}
 	x.rootless = x.ordinary || calledBy != nil
 	var err error
-	if x.agent, err = agentFile(); err == nil {
+	if x.agent, err = agentProgram.File(); err == nil {
 		x.namespaces()
 		if x.rootless {
 			x.identities()

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"raptor-make/internal/helper"
 )
 
 // runs runs actions and fails the test if they fail.
@@ -616,7 +618,7 @@ func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return l
 // rights, and in no sandbox.
 func TestDescriptorsAreNotMixedUp(t *testing.T) {
 	base := lower(t)
-	program, err := agentProgram()
+	program, err := agentProgram.Read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -633,7 +635,7 @@ func TestDescriptorsAreNotMixedUp(t *testing.T) {
 			}
 			fill = append(fill, f)
 		}
-		agent, err := sealed(program)
+		agent, err := helper.Seal("raptor-agent", program)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,7 +116,7 @@ func AsCaller(cmd *exec.Cmd) {
 // namespace makes a user namespace and returns a descriptor of it, which is kept
 // by programs that we execute. It takes a process to make one.
 func (m *idMap) namespace() (int, error) {
-	agent, err := agentFile()
+	agent, err := agentProgram.File()
 	if err != nil {
 		return -1, noAgent(err)
 	}

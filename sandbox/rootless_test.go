@@ -1,4 +1,4 @@
-//go:build !raptor_agent
+//go:build !raptor_embed
 
 package sandbox
 
@@ -23,7 +23,7 @@ func TestRootless(t *testing.T) {
 	base := lower(t)
 	u := usertest.New(t)
 	dir := u.Dir
-	agent, err := agentProgram()
+	agent, err := agentProgram.Read()
 	if err != nil {
 		t.Fatal(err)
 	}

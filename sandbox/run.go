@@ -293,7 +293,7 @@ func (s *session) start() error {
 	}
 	program, err := s.spec.agent, error(nil)
 	if program == nil {
-		if program, err = agentFile(); err != nil {
+		if program, err = agentProgram.File(); err != nil {
 			return noAgent(err)
 		}
 	}

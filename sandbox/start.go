@@ -11,8 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"raptor-make/internal/helper"
 	"raptor-make/sandbox/internal/wire"
 )
+
+// agentProgram is the agent. Nothing inside a sandbox can change what the next
+// one is started with.
+var agentProgram = helper.Program{Name: "raptor-agent", Embedded: embedded, Variable: "RAPTOR_AGENT", Source: "sandbox/agent"}
 
 // An agent is the agent's program, running. It waits to be told what to do, and
 // ends when its socket is closed, or we are gone: a parent death signal would
@@ -116,7 +121,7 @@ func Prepare() {
 
 func (p *preparing) start() {
 	defer close(p.started)
-	program, err := agentFile()
+	program, err := agentProgram.File()
 	if err != nil {
 		return
 	}

@@ -74,7 +74,7 @@ func idleSyncer() (*agent, error) {
 		return s, nil
 	}
 	syncers.Unlock()
-	program, err := agentFile()
+	program, err := agentProgram.File()
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RAPTOR_CACHE_DIR", filepath.Join(env.WorkDir, ".cache"))
 			env.Setenv("RAPTOR_AGENT", os.Getenv("RAPTOR_AGENT"))
+			env.Setenv("RAPTOR_FETCHER", os.Getenv("RAPTOR_FETCHER"))
 			env.Setenv("TMPDIR", os.TempDir()) // one below the project would be copied with it
 			if ordinary == "" {
 				env.Setenv("GOCACHE", goCache(t))

@@ -79,6 +79,7 @@ func run(r *root, args []string) int {
 	ctx, stop := interruptible(r.closeDisplay)
 	defer stop()
 	err := r.ExecuteContext(ctx)
+	r.closeImages()
 	sandbox.Close()
 	return r.finish(err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"raptor-make/engine"
+	"raptor-make/internal/images"
 	"raptor-make/internal/ui"
 )
 
@@ -33,6 +34,7 @@ type invocation struct {
 
 	display atomic.Pointer[ui.Display] // that has the terminal just now
 	watched *engine.Watch              // what the engine that was made last has read
+	client  *images.Client             // its client
 }
 
 // common adds the options that all commands have.

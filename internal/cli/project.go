@@ -91,7 +91,9 @@ func (inv *invocation) engine(ctx context.Context, p *recipes.Project, look bool
 	if e := epoch(p); e != "" && !isEpoch(e) {
 		return nil, wrong(fmt.Errorf("SOURCE_DATE_EPOCH is %q; it takes seconds since 1970, a whole number", e))
 	}
+	inv.closeImages()
 	client := inv.images(p, cache)
+	inv.client = client
 	client.Content = func(f *os.File) (string, error) {
 		digest, err := digests.File(f)
 		return string(digest), err
@@ -182,15 +184,22 @@ func (inv *invocation) images(p *recipes.Project, cache string) *images.Client {
 	if n, err := strconv.ParseInt(epoch(p), 10, 64); err == nil {
 		seconds = &n
 	}
-	c := &images.Client{
+	c := &images.Client{Settings: images.Settings{
 		Cache: cache, Platform: platform(p), Epoch: seconds, Offline: inv.make.offline, Rootless: sandbox.Rootless(),
 		Mirrors: map[string][]string{}, Insecure: map[string]bool{},
-	}
+	}}
 	for host, r := range p.Settings.Registries {
 		c.Mirrors[host] = recipes.Texts(r.Mirrors)
 		c.Insecure[host] = r.Insecure
 	}
 	return c
+}
+
+// closeImages ends what fetches images, if it runs.
+func (inv *invocation) closeImages() {
+	if inv.client != nil {
+		inv.client.Close()
+	}
 }
 
 func epoch(p *recipes.Project) string {

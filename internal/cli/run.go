@@ -96,6 +96,7 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 		return err
 	}
 	inv.recollect(e, plan, []string{j.Target.Text}, began)
+	inv.closeImages()
 	return inv.runContainer(c.Context(), e, plan)
 }
 

@@ -1,22 +1,14 @@
 package images
 
 import (
-	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
-
-	"github.com/klauspost/compress/zstd"
-	"github.com/opencontainers/go-digest"
-	"github.com/regclient/regclient/types/platform"
 )
 
-// A bootstrap is debian://suite: apt and all packages of priority "required",
+// A Bootstrap is debian://suite: apt and all packages of priority "required",
 // as in Docker's image of Debian, installed by mmdebstrap. Without a mirror it
 // takes the one that mmdebstrap knows, with updates and security updates.
 //
@@ -26,12 +18,12 @@ import (
 // Its digest is that of its options, the architecture, and the digests that the
 // mirror's Release files give for the lists of packages that are used. A
 // snapshot does not change: for one, nobody is asked.
-type bootstrap struct {
-	suite      string
-	mirror     string // "" is mmdebstrap's choice
-	snapshot   string // "20260101T000000Z"
-	components []string
-	include    []string
+type Bootstrap struct {
+	Suite      string
+	Mirror     string // "" is mmdebstrap's choice
+	Snapshot   string // "20260101T000000Z"
+	Components []string
+	Include    []string
 }
 
 // bootstrapVersion is part of the digest: it changes when the same options make
@@ -40,9 +32,9 @@ const bootstrapVersion = "1"
 
 var bootstrapOptions = []string{"snapshot", "mirror", "components", "include"}
 
-func parseBootstrap(s string) (string, base, error) {
+func parseBootstrap(s string) (string, any, error) {
 	suite, query, _ := strings.Cut(s, "?")
-	b := &bootstrap{suite: suite, components: []string{"main"}}
+	b := &Bootstrap{Suite: suite, Components: []string{"main"}}
 	if !isWord(suite, ".-_") {
 		return "", nil, fmt.Errorf("bad suite %q: letters, digits, . _ and -", suite)
 	}
@@ -65,28 +57,28 @@ func parseBootstrap(s string) (string, base, error) {
 			return "", nil, err
 		}
 	}
-	if b.snapshot != "" && b.mirror == "" {
+	if b.Snapshot != "" && b.Mirror == "" {
 		return "", nil, errors.New("snapshot needs a mirror that keeps snapshots: mirror=https://mirror.example/archive/debian")
 	}
 	name := "debian-" + suite
-	if b.snapshot != "" {
-		name += "-" + b.snapshot
+	if b.Snapshot != "" {
+		name += "-" + b.Snapshot
 	}
 	return layerName(name), b, nil
 }
 
-func (b *bootstrap) set(key, value string) (err error) {
+func (b *Bootstrap) set(key, value string) (err error) {
 	switch key {
 	case "snapshot":
-		b.snapshot, err = value, checkSnapshot(value)
+		b.Snapshot, err = value, checkSnapshot(value)
 	case "mirror":
-		b.mirror, err = checkMirror(value)
+		b.Mirror, err = checkMirror(value)
 	case "components":
-		b.components, err = words(key, value, "-")
+		b.Components, err = words(key, value, "-")
 	case "include":
-		b.include, err = words(key, value, "+.-:=~")
-		slices.Sort(b.include)
-		b.include = slices.Compact(b.include)
+		b.Include, err = words(key, value, "+.-:=~")
+		slices.Sort(b.Include)
+		b.Include = slices.Compact(b.Include)
 	default:
 		err = fmt.Errorf("unknown option %q, known are %s", key, strings.Join(bootstrapOptions, ", "))
 	}
@@ -153,58 +145,37 @@ func checkMirror(s string) (string, error) {
 	return strings.TrimRight(s, "/"), nil
 }
 
-// uri is the mirror as a source of packages; "" is mmdebstrap's choice. A
+// URI is the mirror as a source of packages; "" is mmdebstrap's choice. A
 // snapshot lies below the archive's path, or where the URL says {snapshot}.
-func (b *bootstrap) uri() string {
-	if b.snapshot == "" {
-		return b.mirror
+func (b *Bootstrap) URI() string {
+	if b.Snapshot == "" {
+		return b.Mirror
 	}
-	if strings.Contains(b.mirror, "{snapshot}") {
-		return strings.ReplaceAll(b.mirror, "{snapshot}", b.snapshot)
+	if strings.Contains(b.Mirror, "{snapshot}") {
+		return strings.ReplaceAll(b.Mirror, "{snapshot}", b.Snapshot)
 	}
-	return b.mirror + "/" + b.snapshot
+	return b.Mirror + "/" + b.Snapshot
 }
 
-func (b *bootstrap) resolve(ctx context.Context, c *Client, r *Ref, locked string) (*Resolved, error) {
-	detail, err := b.options(c)
-	if err != nil {
-		return nil, err
-	}
-	if locked != "" {
-		return &Resolved{Digest: locked, Pinned: true, Detail: detail}, nil
-	}
-	if b.snapshot == "" {
-		if c.Offline {
-			return nil, fmt.Errorf("what the mirror has is %w", errOffline)
-		}
-		lists, err := b.packageLists(ctx, c, r)
-		if err != nil {
-			return nil, err
-		}
-		detail = append(detail, lists...)
-	}
-	return &Resolved{Digest: digestOf(detail).String(), Detail: detail}, nil
-}
-
-// options are the labelled options, as far as nobody needs to be asked.
-func (b *bootstrap) options(c *Client) ([][2]string, error) {
-	architecture, err := c.debianArchitecture()
+// Options are its labelled options, as far as nobody needs to be asked.
+func (b *Bootstrap) Options(s *Settings) ([][2]string, error) {
+	architecture, err := s.DebianArchitecture()
 	if err != nil {
 		return nil, err
 	}
 	detail := [][2]string{
 		{"bootstrap", bootstrapVersion},
-		{"suite", b.suite},
+		{"suite", b.Suite},
 		{"architecture", architecture},
-		{"components", strings.Join(b.components, ",")},
+		{"components", strings.Join(b.Components, ",")},
 	}
 	optional := [][2]string{
-		{"include", strings.Join(b.include, ",")},
-		{"mirror", b.mirror},
-		{"snapshot", b.snapshot},
+		{"include", strings.Join(b.Include, ",")},
+		{"mirror", b.Mirror},
+		{"snapshot", b.Snapshot},
 	}
-	if c.Epoch != nil {
-		optional = append(optional, [2]string{"SOURCE_DATE_EPOCH", fmt.Sprint(*c.Epoch)})
+	if s.Epoch != nil {
+		optional = append(optional, [2]string{"SOURCE_DATE_EPOCH", fmt.Sprint(*s.Epoch)})
 	}
 	for _, label := range optional {
 		if label[1] != "" {
@@ -212,130 +183,4 @@ func (b *bootstrap) options(c *Client) ([][2]string, error) {
 		}
 	}
 	return detail, nil
-}
-
-func digestOf(detail [][2]string) digest.Digest {
-	sum := sha256.New()
-	for _, label := range detail {
-		fmt.Fprintf(sum, "%q=%q\n", label[0], label[1])
-	}
-	return digest.NewDigest(digest.SHA256, sum)
-}
-
-// debianArchitecture is Debian's name of the platform.
-func (c *Client) debianArchitecture() (string, error) {
-	p, err := parsePlatform(c.Platform)
-	if err != nil {
-		return "", err
-	}
-	if name, ok := debianName(p); ok {
-		return name, nil
-	}
-	return "", fmt.Errorf("Debian has no architecture for the platform %s", p)
-}
-
-func debianName(p platform.Platform) (string, bool) {
-	if p.OS != "linux" {
-		return "", false
-	}
-	switch p.Architecture {
-	case "amd64", "arm64", "loong64", "riscv64", "s390x":
-		return p.Architecture, true
-	case "386":
-		return "i386", true
-	case "ppc64le":
-		return "ppc64el", true
-	case "mips64le":
-		return "mips64el", true
-	case "arm":
-		if p.Variant == "v7" || p.Variant == "v8" {
-			return "armhf", true
-		}
-		return "armel", true
-	}
-	return "", false
-}
-
-func (b *bootstrap) unpack(ctx context.Context, c *Client, r *Ref, res *Resolved, dest string, p Progress) (*Config, error) {
-	config, err := b.unpackOnce(ctx, c, r, res, dest, p)
-	if !errors.Is(err, errDamaged) || ctx.Err() != nil {
-		return config, err
-	}
-	c.warn(r, "%v; it is made again", err)
-	if err := empty(dest); err != nil {
-		return nil, err
-	}
-	return b.unpackOnce(ctx, c, r, res, dest, p)
-}
-
-// errDamaged is a bootstrap of the cache that cannot be read any more.
-var errDamaged = errors.New("the cached bootstrap is damaged")
-
-func (b *bootstrap) unpackOnce(ctx context.Context, c *Client, r *Ref, res *Resolved, dest string, p Progress) (*Config, error) {
-	s := store{c.Cache}
-	file := s.bootstrap(digest.Digest(res.Digest))
-	waiting := func() { p("waiting: another process bootstraps "+b.suite, 0, 0) }
-	err := s.provide(ctx, file, waiting, func(part *os.File) error {
-		if c.Offline {
-			return fmt.Errorf("the bootstrap is %w", errOffline)
-		}
-		if res.Pinned && b.snapshot == "" {
-			b.compare(ctx, c, r, res)
-		}
-		return b.make(ctx, c, r, part, p)
-	})
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	progress := &meter{what: "unpack", total: info.Size(), report: p}
-	opt := c.extraction()
-	opt.marked = true
-	if err := extractCompressed(progress.reader(ctx, f), dest, opt); err != nil {
-		if ctx.Err() == nil && readable(ctx, file) != nil {
-			os.Remove(file)
-			err = fmt.Errorf("%w: %w", errDamaged, err)
-		}
-		return nil, err
-	}
-	progress.finish()
-	return &Config{}, nil
-}
-
-// readable reads a compressed file of the cache to its end: zstd has checksums,
-// though not for nothing at all.
-func readable(ctx context.Context, file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(interruptible(ctx, f))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
-	n, err := io.Copy(io.Discard, z)
-	if n == 0 && err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// compare tells when the mirror has moved on since the digest was pinned: what
-// it had then it cannot give any more.
-func (b *bootstrap) compare(ctx context.Context, c *Client, r *Ref, res *Resolved) {
-	now, err := b.resolve(ctx, c, r, "")
-	if err == nil && now.Digest != res.Digest {
-		c.warn(r, "the mirror has changed since this was pinned, and no bootstrap of then is in the cache: "+
-			"it is made from today's packages; --update pins them, and snapshot= makes it repeatable")
-	}
 }

@@ -7,11 +7,18 @@
 // data. Downloads are kept by digest in the shared cache directory.
 //
 //	ref, err := images.Parse("docker://debian:trixie", dir, "")
-//	client := &images.Client{Cache: "/var/cache/raptor"}
+//	client := &images.Client{Settings: images.Settings{Cache: "/var/cache/raptor"}}
 //	resolved, err := client.Resolve(ctx, ref, "")
 //	config, err := client.Unpack(ctx, ref, resolved, emptyDir, nil)
 //
 // It refuses to know what a project, a layer's key or a lock file is.
+//
+// What speaks to registries and unpacks is not here but in package fetch, and
+// that in a program of its own, the fetcher: a Client starts it when there is
+// something to fetch, and most calls of raptor do without. The libraries that it
+// needs would double the time that raptor takes to start. It also keeps
+// everything that reads what strangers have made out of the process that holds
+// the locks and writes the records.
 //
 // # The cache
 //
@@ -44,7 +51,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 )
 
 // A Ref is a parsed base image URL.
@@ -53,7 +59,10 @@ type Ref struct {
 	URL    string // as the user wrote it
 	Name   string // names the layer's directory: "index.docker.io-library-debian-trixie"
 
-	base base
+	// Base is *Reference, *Layout, *Tarball or *Bootstrap.
+	Base any
+
+	dir, root string // as Parse was given them
 }
 
 // A Resolved says exactly which image is meant. Two equal Digests are the same
@@ -78,9 +87,8 @@ type Config struct {
 // Done goes back where a download had to start over. It may be called from several goroutines, some ten times a second at most.
 type Progress func(what string, done, total int64)
 
-// A Client fetches images. It is safe for concurrent use, and any number of
-// processes may share its Cache. Its fields must not change once it is in use.
-type Client struct {
+// Settings are how images are found and fetched.
+type Settings struct {
 	// Cache is the directory for downloads, shared by projects and processes.
 	Cache string
 	// Platform is "os/arch[/variant]"; "" is this machine's, without regard to
@@ -100,6 +108,12 @@ type Client struct {
 	// Rootless says that we are root in a user namespace: devices, which cannot be
 	// made there, are left out.
 	Rootless bool
+}
+
+// A Client fetches images. It is safe for concurrent use, and any number of
+// processes may share its Cache. Its fields must not change once it is in use.
+type Client struct {
+	Settings
 
 	// Log, if set, gives the writer for what programs print while r is
 	// fetched. The writer may be nil.
@@ -110,104 +124,91 @@ type Client struct {
 	// Warn, if set, is told what the user should know although nothing fails.
 	Warn func(r *Ref, message string)
 
-	remotes remotes
-	sweep   sync.Once
-}
-
-// A base is what a scheme makes of a URL.
-type base interface {
-	resolve(ctx context.Context, c *Client, r *Ref, locked string) (*Resolved, error)
-	unpack(ctx context.Context, c *Client, r *Ref, res *Resolved, dest string, p Progress) (*Config, error)
+	fetcher fetcher
 }
 
 // Resolve says which image a Ref stands for just now, or, when locked is the
 // Digest of an earlier Resolved, that one, without asking anybody: that it can
 // still be had is seen when it is unpacked.
 func (c *Client) Resolve(ctx context.Context, r *Ref, locked string) (*Resolved, error) {
-	if err := c.check(r, locked); err != nil {
-		return nil, err
+	res, err := c.Known(ctx, r, locked, c.Content)
+	if res == nil && err == nil {
+		res, err = c.fetcher.resolve(ctx, c, r)
 	}
-	res, err := r.base.resolve(ctx, c, r, locked)
-	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", r.URL, cause(ctx, err))
-	}
-	res.URL = r.URL
-	return res, nil
+	return res, err
 }
 
 // Unpack fills the empty directory dest with the image's root file system, in
 // the form of a layer, and verifies it on the way. What was downloaded stays in
 // the cache. After an error dest holds some part of the image; it is the
-// caller's to remove.
+// caller's to remove. Progress may be nil.
 func (c *Client) Unpack(ctx context.Context, r *Ref, res *Resolved, dest string, p Progress) (*Config, error) {
 	if res == nil {
 		return nil, errors.New("unpack: not resolved")
 	}
-	if err := c.check(r, res.Digest); err != nil {
+	if err := c.Check(r, res.Digest); err != nil {
 		return nil, err
 	}
-	if p == nil {
-		p = func(string, int64, int64) {}
-	}
-	if err := prepareRoot(dest); err != nil {
-		return nil, fmt.Errorf("unpack %s: %w", r.URL, err)
-	}
-	config, err := r.base.unpack(ctx, c, r, res, dest, p)
-	if err != nil {
-		return nil, fmt.Errorf("unpack %s: %w", r.URL, cause(ctx, err))
-	}
-	return config, nil
+	return c.fetcher.unpack(ctx, c, r, res, dest, p)
 }
 
-func (c *Client) check(r *Ref, digest string) error {
+// Close ends what the Client has started. Nothing may be going on.
+func (c *Client) Close() { c.fetcher.close() }
+
+// Known resolves what no network and no image library is needed for: what is
+// locked, and tars. It is nil for everything else. Content is as in Client.
+func (s *Settings) Known(ctx context.Context, r *Ref, locked string, content func(*os.File) (string, error)) (*Resolved, error) {
+	if err := s.Check(r, locked); err != nil {
+		return nil, err
+	}
+	res, err := s.known(ctx, r, locked, content)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", r.URL, err)
+	}
+	return res, nil
+}
+
+func (s *Settings) known(ctx context.Context, r *Ref, locked string, content func(*os.File) (string, error)) (res *Resolved, err error) {
+	res = &Resolved{URL: r.URL, Digest: locked, Pinned: locked != ""}
+	tarball, isTarball := r.Base.(*Tarball)
 	switch {
-	case c.Cache == "":
+	case isTarball && !res.Pinned:
+		res.Digest, err = tarball.digest(ctx, content)
+		if err != nil {
+			return nil, err
+		}
+	case !res.Pinned:
+		return nil, nil
+	}
+	switch b := r.Base.(type) {
+	case *Tarball:
+		res.Detail = [][2]string{{"content", res.Digest}}
+	case *Layout:
+		res.Detail = [][2]string{{"manifest", locked}}
+	case *Bootstrap:
+		res.Detail, err = b.Options(s)
+	case *Reference:
+		res.Detail, err = b.Detail(s, locked)
+	}
+	return res, err
+}
+
+// Check tells whether a reference, and a digest unless it is "", can be worked
+// with.
+func (s *Settings) Check(r *Ref, digest string) error {
+	switch {
+	case s.Cache == "":
 		return errors.New("images: no cache directory given")
-	case r == nil || r.base == nil:
+	case r == nil || r.Base == nil:
 		return errors.New("images: the reference was not parsed")
 	}
 	if digest != "" {
-		if _, err := parseDigest(digest); err != nil {
+		if err := CheckDigest(digest); err != nil {
 			return fmt.Errorf("%s: %w", r.URL, err)
 		}
 	}
-	c.sweep.Do(func() { store{c.Cache}.sweep() })
 	return nil
-}
-
-func (c *Client) warn(r *Ref, format string, args ...any) {
-	if c.Warn != nil {
-		c.Warn(r, fmt.Sprintf(format, args...))
-	}
-}
-
-func (c *Client) log(r *Ref) io.Writer {
-	if c.Log != nil {
-		if w := c.Log(r); w != nil {
-			return w
-		}
-	}
-	return io.Discard
-}
-
-// cause is why an operation ended: when its context has, that, and not what
-// the libraries below have made of it.
-func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-// prepareRoot gives the directory what an image's root has unless the image
-// says otherwise.
-func prepareRoot(dest string) error {
-	entries, err := os.ReadDir(dest)
-	if err != nil {
-		return err
-	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty", dest)
-	}
-	return os.Chmod(dest, 0o755)
 }

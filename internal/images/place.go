@@ -9,40 +9,40 @@ import (
 	"strings"
 )
 
-// A place is where in a project an image lies: a file or a directory. It does
+// A Place is where in a project an image lies: a file or a directory. It does
 // not lead out of root, if there is one, at the time it is opened.
-type place struct {
+type Place struct {
+	Path string // absolute
 	root string // "" is anywhere
-	path string // absolute
 }
 
-func newPlace(path, dir, root string) (place, error) {
+func newPlace(path, dir, root string) (Place, error) {
 	if path == "" {
-		return place{}, errors.New("the path is missing")
+		return Place{}, errors.New("the path is missing")
 	}
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return place{}, err
+		return Place{}, err
 	}
 	if root != "" {
 		if root, err = filepath.Abs(root); err != nil {
-			return place{}, err
+			return Place{}, err
 		}
 	}
-	p := place{root, path}
+	p := Place{path, root}
 	// What does not exist yet cannot be checked yet; opening checks again.
 	if _, err := p.resolve(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return place{}, err
+		return Place{}, err
 	}
 	return p, nil
 }
 
 // resolve is a path without symbolic links, and an error if it is outside of
 // the root. Of a path that does not exist, the part that does is checked.
-func (p place) resolve(path string) (string, error) {
+func (p Place) resolve(path string) (string, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if p.root == "" || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return real, err
@@ -74,9 +74,9 @@ func inside(root, path string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
-// open opens the regular file at, or at elem below, the place.
-func (p place) open(elem ...string) (*os.File, error) {
-	path, err := p.resolve(filepath.Join(append([]string{p.path}, elem...)...))
+// Open opens the regular file at, or at elem below, the place.
+func (p Place) Open(elem ...string) (*os.File, error) {
+	path, err := p.resolve(filepath.Join(append([]string{p.Path}, elem...)...))
 	if err != nil {
 		return nil, err
 	}
@@ -107,8 +107,9 @@ func (p place) open(elem ...string) (*os.File, error) {
 	return dir.Open(rel)
 }
 
-func (p place) isDir() (bool, error) {
-	path, err := p.resolve(p.path)
+// IsDir tells whether a directory lies there.
+func (p Place) IsDir() (bool, error) {
+	path, err := p.resolve(p.Path)
 	if err != nil {
 		return false, err
 	}

@@ -28,17 +28,17 @@ func parse(url, dir, root string) (*Ref, error) {
 	if i := strings.IndexFunc(url, isControl); i >= 0 {
 		return nil, fmt.Errorf("character %q in it", url[i])
 	}
-	r := &Ref{Scheme: scheme, URL: url}
+	r := &Ref{Scheme: scheme, URL: url, dir: dir, root: root}
 	var err error
 	switch scheme {
 	case "docker":
-		r.Name, r.base, err = parseRegistryImage(rest)
+		r.Name, r.Base, err = parseRegistryImage(rest)
 	case "oci":
-		r.Name, r.base, err = parseLayoutImage(rest, dir, root)
+		r.Name, r.Base, err = parseLayoutImage(rest, dir, root)
 	case "tar":
-		r.Name, r.base, err = parseTarball(rest, dir, root)
+		r.Name, r.Base, err = parseTarball(rest, dir, root)
 	case "debian":
-		r.Name, r.base, err = parseBootstrap(rest)
+		r.Name, r.Base, err = parseBootstrap(rest)
 	default:
 		err = fmt.Errorf("unknown scheme %q (%s)", scheme, knownSchemes())
 	}

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
 )
 
-// A reference names an image of a registry, as "docker pull" reads it:
+// A Reference is docker://reference: it names an image of a registry, as "docker pull" reads it:
 //
 //	reference = [ host "/" ] path [ ":" tag ] [ "@" digest ]
 //	host      = ( name { "." name } | "[" IPv6 "]" ) [ ":" port ]
@@ -17,53 +15,53 @@ import (
 //
 // The first element is a host when it holds a dot, a colon or an upper case
 // letter, or is "localhost". With a digest, the tag is only decoration.
-type reference struct {
-	host   string // dockerRegistry for Docker's own
-	path   string // "library/debian"
-	tag    string // "latest" when neither tag nor digest is given
-	digest digest.Digest
+type Reference struct {
+	Host   string // DockerRegistry for Docker's own
+	Path   string // "library/debian"
+	Tag    string // "latest" when neither tag nor digest is given
+	Digest string
 }
 
 const (
-	dockerRegistry = "docker.io"
-	// dockerIndex is what layers of images of Docker's registry are named by.
-	dockerIndex   = "index.docker.io"
+	DockerRegistry = "docker.io"
+	// DockerIndex is what layers of images of Docker's registry are named by.
+	DockerIndex   = "index.docker.io"
 	dockerLibrary = "library/"
 	maxPath       = 255
 	maxTag        = 128
 )
 
-func parseReference(s string) (reference, error) {
-	var r reference
+// ParseReference reads what follows "docker://".
+func ParseReference(s string) (Reference, error) {
+	var r Reference
 	if s == "" {
 		return r, errors.New("the image is missing")
 	}
 	rest, sum, pinned := strings.Cut(s, "@")
 	if pinned {
-		d, err := parseDigest(sum)
-		if err != nil {
+		if err := CheckDigest(sum); err != nil {
 			return r, err
 		}
-		r.digest = d
+		r.Digest = sum
 	}
-	r.host, rest = splitHost(rest)
-	r.path = rest
+	r.Host, rest = splitHost(rest)
+	r.Path = rest
 	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
-		r.path, r.tag = rest[:i], rest[i+1:]
-		if err := checkTag(r.tag); err != nil {
+		r.Path, r.Tag = rest[:i], rest[i+1:]
+		if err := checkTag(r.Tag); err != nil {
 			return r, err
 		}
 	} else if !pinned {
-		r.tag = "latest"
+		r.Tag = "latest"
 	}
-	if err := checkHost(r.host); err != nil {
+	if err := CheckHost(r.Host); err != nil {
 		return r, err
 	}
-	if err := checkPath(r.path); err != nil {
+	if err := CheckPath(r.Path); err != nil {
 		return r, err
 	}
-	if r.host == dockerRegistry && !strings.Contains(r.path, "/") {
-		r.path = dockerLibrary + r.path
+	if r.Host == DockerRegistry && !strings.Contains(r.Path, "/") {
+		r.Path = dockerLibrary + r.Path
 	}
 	return r, nil
 }
@@ -71,15 +69,16 @@ func parseReference(s string) (reference, error) {
 func splitHost(s string) (host, rest string) {
 	first, rest, ok := strings.Cut(s, "/")
 	if !ok || first != "" && first != "localhost" && !strings.ContainsAny(first, ".:") && strings.ToLower(first) == first {
-		return dockerRegistry, s
+		return DockerRegistry, s
 	}
-	if first == dockerIndex {
-		first = dockerRegistry
+	if first == DockerIndex {
+		first = DockerRegistry
 	}
 	return first, rest
 }
 
-func checkHost(host string) error {
+// CheckHost tells what is wrong with a registry's host.
+func CheckHost(host string) error {
 	name, port := host, ""
 	if strings.HasPrefix(host, "[") {
 		end := strings.IndexByte(host, ']')
@@ -102,7 +101,8 @@ func checkHost(host string) error {
 	return nil
 }
 
-func checkPath(path string) error {
+// CheckPath tells what is wrong with an image's name in its registry.
+func CheckPath(path string) error {
 	switch {
 	case path == "":
 		return errors.New("the image's name is missing")
@@ -157,40 +157,46 @@ func checkTag(tag string) error {
 	return nil
 }
 
-// parseDigest is digest.Parse with an error that shows the digest.
-func parseDigest(s string) (digest.Digest, error) {
-	d, err := digest.Parse(s)
-	if err != nil {
-		return "", fmt.Errorf("bad digest %q: %w", s, err)
-	}
-	return d, nil
-}
-
 // String is the reference in full.
-func (r reference) String() string {
-	s := r.host + "/" + r.path
-	if r.tag != "" {
-		s += ":" + r.tag
+func (r Reference) String() string {
+	s := r.Host + "/" + r.Path
+	if r.Tag != "" {
+		s += ":" + r.Tag
 	}
-	if r.digest != "" {
-		s += "@" + r.digest.String()
+	if r.Digest != "" {
+		s += "@" + r.Digest
 	}
 	return s
 }
 
 // name is the reference as the name of a layer. Of a digest its beginning is
 // enough: layers are told apart by their keys.
-func (r reference) name() string {
-	host := r.host
-	if host == dockerRegistry {
-		host = dockerIndex
+func (r Reference) name() string {
+	host := r.Host
+	if host == DockerRegistry {
+		host = DockerIndex
 	}
-	s := host + "/" + r.path
+	s := host + "/" + r.Path
 	switch {
-	case r.tag != "":
-		s += ":" + r.tag
-	case r.digest != "":
-		s += ":" + r.digest.Algorithm().String() + ":" + r.digest.Encoded()[:12]
+	case r.Tag != "":
+		s += ":" + r.Tag
+	case r.Digest != "":
+		algorithm, hex, _ := strings.Cut(r.Digest, ":")
+		s += ":" + algorithm + ":" + hex[:12]
 	}
 	return layerName(s)
+}
+
+func parseRegistryImage(s string) (string, any, error) {
+	r, err := ParseReference(s)
+	if err != nil {
+		return "", nil, err
+	}
+	return r.name(), &r, nil
+}
+
+// Detail is what the digest of a manifest is made from.
+func (r *Reference) Detail(s *Settings, digest string) ([][2]string, error) {
+	want, err := s.ParsePlatform()
+	return [][2]string{{"image", r.String()}, {"platform", want.String()}, {"manifest", digest}}, err
 }

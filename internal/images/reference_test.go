@@ -27,7 +27,7 @@ func TestReference(t *testing.T) {
 		{"x:" + strings.Repeat("t", 128), "docker.io/library/x:" + strings.Repeat("t", 128), "index.docker.io-library-x-" + strings.Repeat("t", 128)},
 		{"x:V1.0_a-b", "docker.io/library/x:V1.0_a-b", "index.docker.io-library-x-V1.0_a-b"},
 	} {
-		r, err := parseReference(test.in)
+		r, err := ParseReference(test.in)
 		if err != nil {
 			t.Errorf("%s: %v", test.in, err)
 			continue
@@ -38,7 +38,7 @@ func TestReference(t *testing.T) {
 		if got := r.name(); got != test.name {
 			t.Errorf("%s: named %s, want %s", test.in, got, test.name)
 		}
-		again, err := parseReference(r.String())
+		again, err := ParseReference(r.String())
 		if err != nil || again != r {
 			t.Errorf("%s: read again as %v, %v", r, again, err)
 		}
@@ -73,7 +73,7 @@ func TestBadReference(t *testing.T) {
 		"[::1/x":                                "no IPv6 address",
 		"host.example/" + strings.Repeat("a", 256): "longer than 255",
 	} {
-		r, err := parseReference(in)
+		r, err := ParseReference(in)
 		if err == nil {
 			t.Errorf("%q was read as %s", in, r)
 		} else if !strings.Contains(err.Error(), want) {
@@ -99,28 +99,28 @@ func FuzzParse(f *testing.F) {
 		if r.Name == "" || len(r.Name) > maxName || strings.ContainsAny(r.Name, "/\x00\n ") || strings.HasPrefix(r.Name, ".") || strings.HasPrefix(r.Name, "-") {
 			t.Errorf("%q is named %q", url, r.Name)
 		}
-		switch b := r.base.(type) {
-		case *registryImage:
-			again, err := parseReference(b.reference.String())
-			if err != nil || again != b.reference {
-				t.Errorf("%q: %s is read again as %v, %v", url, b.reference, again, err)
+		switch b := r.Base.(type) {
+		case *Reference:
+			again, err := ParseReference(b.String())
+			if err != nil || again != *b {
+				t.Errorf("%q: %s is read again as %v, %v", url, b, again, err)
 			}
-		case *tarball:
-			if !inside(dir, b.path) {
-				t.Errorf("%q leads to %s", url, b.path)
+		case *Tarball:
+			if !inside(dir, b.Path) {
+				t.Errorf("%q leads to %s", url, b.Path)
 			}
-		case *layoutImage:
-			if !inside(dir, b.path) {
-				t.Errorf("%q leads to %s", url, b.path)
+		case *Layout:
+			if !inside(dir, b.Path) {
+				t.Errorf("%q leads to %s", url, b.Path)
 			}
-		case *bootstrap:
-			for _, word := range append(append([]string{b.suite}, b.components...), b.include...) {
+		case *Bootstrap:
+			for _, word := range append(append([]string{b.Suite}, b.Components...), b.Include...) {
 				if strings.HasPrefix(word, "-") || strings.ContainsAny(word, " ,\n\"'/?*[]$`") {
 					t.Errorf("%q has the word %q", url, word)
 				}
 			}
-			if strings.ContainsAny(b.uri(), " \n\t[]\"'") {
-				t.Errorf("%q has the mirror %q", url, b.uri())
+			if strings.ContainsAny(b.URI(), " \n\t[]\"'") {
+				t.Errorf("%q has the mirror %q", url, b.URI())
 			}
 		}
 	})

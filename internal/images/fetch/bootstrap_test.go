@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"raptor-make/internal/images"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -119,7 +121,7 @@ func (m *debianMirror) runs(t testing.TB) int {
 	return n
 }
 
-func resolved(t testing.TB, c *Client, url, locked string) *Resolved {
+func resolved(t testing.TB, c *Client, url, locked string) *images.Resolved {
 	t.Helper()
 	res, err := c.Resolve(context.Background(), parsed(t, url), locked)
 	if err != nil {
@@ -183,7 +185,7 @@ func TestBootstrapResolveFails(t *testing.T) {
 		"debian://trixie?snapshot=20260101T000000Z&mirror=http://x/debian#a": "",
 	} {
 		c := newClient(t)
-		r, err := Parse(url, "/", "")
+		r, err := images.Parse(url, "/", "")
 		if err == nil {
 			_, err = c.Resolve(t.Context(), r, "")
 		}
@@ -218,7 +220,7 @@ func TestBootstrapMade(t *testing.T) {
 	r := parsed(t, url)
 	res := resolved(t, c, url, "")
 	var log strings.Builder
-	c.Log = func(of *Ref) io.Writer {
+	c.Log = func(of *images.Ref) io.Writer {
 		if of != r {
 			t.Errorf("a log for %v", of)
 		}
@@ -255,11 +257,11 @@ func TestBootstrapMade(t *testing.T) {
 	}
 	noLeftovers(t, c)
 
-	offline := &Client{Cache: c.Cache, Platform: c.Platform, Offline: true}
+	offline := &Client{Settings: images.Settings{Cache: c.Cache, Platform: c.Platform, Offline: true}}
 	if _, err := offline.Unpack(t.Context(), r, resolved(t, offline, url, res.Digest), t.TempDir(), nil); err != nil {
 		t.Error(err)
 	}
-	_, err := offline.Unpack(t.Context(), r, &Resolved{Digest: someDigest, Pinned: true}, t.TempDir(), nil)
+	_, err := offline.Unpack(t.Context(), r, &images.Resolved{Digest: someDigest, Pinned: true}, t.TempDir(), nil)
 	wantError(t, c, err, "the bootstrap is not in the cache", "offline")
 }
 
@@ -297,7 +299,7 @@ func TestBootstrapFails(t *testing.T) {
 	} {
 		m.act(t, script)
 		c := newClient(t)
-		_, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}, t.TempDir(), nil)
+		_, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}, t.TempDir(), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", script, err)
 		}
@@ -308,7 +310,7 @@ func TestBootstrapFails(t *testing.T) {
 	}
 	t.Setenv("PATH", t.TempDir())
 	c := newClient(t)
-	_, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}, t.TempDir(), nil)
+	_, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}, t.TempDir(), nil)
 	wantError(t, c, err, "apt-get install mmdebstrap")
 }
 
@@ -323,7 +325,7 @@ func TestBootstrapOnFullDisk(t *testing.T) {
 	m.act(t, `dd if=/dev/urandom of="$here/rootfs/etc/big" bs=1M count=3 2>&-; tar -C "$here/rootfs" -c etc`)
 	c := newClient(t)
 	c.Cache = full
-	_, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}, t.TempDir(), nil)
+	_, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}, t.TempDir(), nil)
 	wantError(t, c, err, "no space left on device", full)
 }
 
@@ -332,10 +334,10 @@ func TestBootstrapMadeOnce(t *testing.T) {
 	m := newMirror(t)
 	m.act(t, `sleep 0.3; tar -C "$here/rootfs" -c etc`)
 	c := newClient(t)
-	r, res := parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}
+	r, res := parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}
 	var all sync.WaitGroup
 	for range 3 {
-		other := &Client{Cache: c.Cache, Platform: c.Platform}
+		other := &Client{Settings: images.Settings{Cache: c.Cache, Platform: c.Platform}}
 		all.Go(func() {
 			if _, err := other.Unpack(t.Context(), r, res, t.TempDir(), nil); err != nil {
 				t.Error(err)
@@ -353,8 +355,8 @@ func TestDamagedBootstrap(t *testing.T) {
 	m := newMirror(t)
 	c := newClient(t)
 	var warnings []string
-	c.Warn = func(_ *Ref, w string) { warnings = append(warnings, w) }
-	r, res := parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}
+	c.Warn = func(_ *images.Ref, w string) { warnings = append(warnings, w) }
+	r, res := parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}
 	damages := []func(b []byte) []byte{
 		func(b []byte) []byte { b[len(b)/2] ^= 0x10; return b },
 		func(b []byte) []byte { return b[:len(b)-7] },
@@ -389,7 +391,7 @@ func TestPinnedBootstrapOfChangedMirror(t *testing.T) {
 	m := newMirror(t)
 	c := newClient(t)
 	var warnings []string
-	c.Warn = func(_ *Ref, w string) { warnings = append(warnings, w) }
+	c.Warn = func(_ *images.Ref, w string) { warnings = append(warnings, w) }
 	first := resolved(t, c, "debian://trixie", "")
 	unpack := func() {
 		res := resolved(t, c, "debian://trixie", first.Digest)
@@ -458,7 +460,7 @@ func TestCancelBootstrap(t *testing.T) {
 		stopped = time.Now()
 		cancel(why)
 	}()
-	_, err := c.Unpack(ctx, parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}, t.TempDir(), nil)
+	_, err := c.Unpack(ctx, parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}, t.TempDir(), nil)
 	if took := time.Since(stopped); took > time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
@@ -477,9 +479,9 @@ func TestCancelBootstrap(t *testing.T) {
 // TestMain is this test's other process as well: one that bootstraps, to be killed.
 func TestMain(m *testing.M) {
 	if cache := os.Getenv("RAPTOR_TEST_BOOTSTRAP"); cache != "" {
-		c := &Client{Cache: cache}
-		r, _ := Parse("debian://trixie", "/", "")
-		_, err := c.Unpack(context.Background(), r, &Resolved{Digest: someDigest}, filepath.Join(cache, "dest"), nil)
+		c := &Client{Settings: images.Settings{Cache: cache}}
+		r, _ := images.Parse("debian://trixie", "/", "")
+		_, err := c.Unpack(context.Background(), r, &images.Resolved{Digest: someDigest}, filepath.Join(cache, "dest"), nil)
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -512,7 +514,7 @@ func TestKilledBootstrap(t *testing.T) {
 	}
 	// The next one makes it, and nothing of the other is left.
 	m.act(t, `tar -C "$here/rootfs" -c etc`)
-	if _, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &Resolved{Digest: someDigest}, t.TempDir(), nil); err != nil {
+	if _, err := c.Unpack(t.Context(), parsed(t, "debian://trixie"), &images.Resolved{Digest: someDigest}, t.TempDir(), nil); err != nil {
 		t.Fatal(err)
 	}
 	noLeftovers(t, c)
@@ -529,7 +531,7 @@ func TestBootstrapOfDebian(t *testing.T) {
 	if dir := os.Getenv("RAPTOR_CACHE_DIR"); dir != "" {
 		c.Cache = dir
 	}
-	c.Log = func(*Ref) io.Writer { return t.Output() }
+	c.Log = func(*images.Ref) io.Writer { return t.Output() }
 	dest, _ := mustFetch(t, c, "debian://trixie")
 	for _, name := range []string{"usr/bin/apt-get", "etc/apt/sources.list", "var/lib/dpkg/status", "tmp", "dev/null"} {
 		if !exists(filepath.Join(dest, name)) {

@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"raptor-make/internal/images"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,8 +21,8 @@ import (
 // the contents of that image.
 type pull struct {
 	client *Client
-	image  reference
-	report Progress
+	image  images.Reference
+	report images.Progress
 
 	// Downloads of layers, by digest, closed when the blob is in the cache.
 	// Nil until they were started.
@@ -34,7 +36,7 @@ const downloads = 3
 
 func (p *pull) store() store { return store{p.client.Cache} }
 
-func (p *pull) waiting() { p.report("waiting: another process fetches "+p.image.path, 0, 0) }
+func (p *pull) waiting() { p.report("waiting: another process fetches "+p.image.Path, 0, 0) }
 
 // A getter asks one host for a manifest or a configuration.
 type getter func(ctx context.Context, h *remote, d digest.Digest) ([]byte, error)
@@ -69,7 +71,7 @@ func (p *pull) small(ctx context.Context, what string, d digest.Digest, get gett
 	if raw != nil || err != nil {
 		return raw, err
 	}
-	what = fmt.Sprintf("%s %s of %s", what, d, p.image.path)
+	what = fmt.Sprintf("%s %s of %s", what, d, p.image.Path)
 	err = p.store().provide(ctx, file, p.waiting, func(part *os.File) error {
 		raw, err := p.request(ctx, what, d, get)
 		if err != nil {
@@ -107,7 +109,7 @@ func cached(file string, d digest.Digest) ([]byte, error) {
 
 // request asks the hosts in turn.
 func (p *pull) request(ctx context.Context, what string, d digest.Digest, get getter) ([]byte, error) {
-	hosts, err := p.client.ask(ctx, p.image.host)
+	hosts, err := p.client.ask(ctx, p.image.Host)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -185,7 +187,7 @@ func (p *pull) layer(ctx context.Context, d ispec.Descriptor) (io.ReadCloser, er
 // fetch gets a layer's blob into the cache.
 func (p *pull) fetch(ctx context.Context, d ispec.Descriptor, progress *meter) error {
 	return p.store().provide(ctx, p.store().blob(d.Digest), p.waiting, func(part *os.File) error {
-		hosts, err := p.client.ask(ctx, p.image.host)
+		hosts, err := p.client.ask(ctx, p.image.Host)
 		if err != nil {
 			return fmt.Errorf("layer %s of %s: %w", d.Digest, p.image, err)
 		}
@@ -198,7 +200,7 @@ func (p *pull) fetch(ctx context.Context, d ispec.Descriptor, progress *meter) e
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			failed = append(failed, h.explain(fmt.Sprintf("layer %s of %s", d.Digest, p.image.path), err))
+			failed = append(failed, h.explain(fmt.Sprintf("layer %s of %s", d.Digest, p.image.Path), err))
 		}
 		return failures(failed)
 	})

@@ -1,10 +1,12 @@
-package images
+package fetch
 
 import (
 	"context"
 	"io"
 	"sync"
 	"time"
+
+	"raptor-make/internal/images"
 )
 
 // A meter adds up the bytes of an operation's streams and tells how far it is,
@@ -12,7 +14,7 @@ import (
 type meter struct {
 	what   string
 	total  int64
-	report Progress
+	report images.Progress
 
 	mu   sync.Mutex
 	done int64

@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"raptor-make/internal/images"
 
 	"github.com/regclient/regclient"
 	"github.com/regclient/regclient/config"
@@ -85,8 +87,8 @@ func (c *Client) ask(ctx context.Context, registry string) ([]*remote, error) {
 var errOffline = errors.New("not in the cache, and the network is not to be used (offline)")
 
 func canonicalHost(host string) string {
-	if host == dockerIndex {
-		return dockerRegistry
+	if host == images.DockerIndex {
+		return images.DockerRegistry
 	}
 	return host
 }
@@ -105,11 +107,11 @@ func (c *Client) remote(ctx context.Context, url string, insecure bool) (*remote
 	}
 	name, prefix, _ := strings.Cut(strings.TrimSuffix(rest, "/"), "/")
 	name = canonicalHost(name)
-	if err := checkHost(name); err != nil {
+	if err := images.CheckHost(name); err != nil {
 		return nil, err
 	}
 	if prefix != "" {
-		if err := checkPath(prefix); err != nil {
+		if err := images.CheckPath(prefix); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", url, err)
 		}
 	}
@@ -213,8 +215,8 @@ func speaksTLS(ctx context.Context, host string) bool {
 }
 
 // repository is where the host keeps an image.
-func (h *remote) repository(image reference) ref.Ref {
-	path := image.path
+func (h *remote) repository(image images.Reference) ref.Ref {
+	path := image.Path
 	if h.prefix != "" {
 		path = h.prefix + "/" + path
 	}

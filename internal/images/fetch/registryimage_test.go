@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"raptor-make/internal/images"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,13 +22,13 @@ import (
 
 func newClient(t testing.TB) *Client {
 	t.Setenv("DOCKER_CONFIG", t.TempDir()) // nobody's own logins
-	return &Client{Cache: t.TempDir(), Platform: "linux/amd64"}
+	return &Client{Settings: images.Settings{Cache: t.TempDir(), Platform: "linux/amd64"}}
 }
 
 // parsed is Parse for URLs that are right.
-func parsed(t testing.TB, url string) *Ref {
+func parsed(t testing.TB, url string) *images.Ref {
 	t.Helper()
-	r, err := Parse(url, t.TempDir(), "")
+	r, err := images.Parse(url, t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +36,7 @@ func parsed(t testing.TB, url string) *Ref {
 }
 
 // fetch resolves and unpacks, and returns the directory.
-func fetch(t testing.TB, c *Client, url string) (string, *Config, error) {
+func fetch(t testing.TB, c *Client, url string) (string, *images.Config, error) {
 	t.Helper()
 	r := parsed(t, url)
 	res, err := c.Resolve(context.Background(), r, "")
@@ -46,7 +48,7 @@ func fetch(t testing.TB, c *Client, url string) (string, *Config, error) {
 	return dest, config, err
 }
 
-func mustFetch(t testing.TB, c *Client, url string) (string, *Config) {
+func mustFetch(t testing.TB, c *Client, url string) (string, *images.Config) {
 	t.Helper()
 	dest, config, err := fetch(t, c, url)
 	if err != nil {
@@ -209,7 +211,7 @@ func TestCache(t *testing.T) {
 	mustFetch(t, c, url)
 
 	h.forget()
-	offline := &Client{Cache: c.Cache, Platform: c.Platform, Offline: true}
+	offline := &Client{Settings: images.Settings{Cache: c.Cache, Platform: c.Platform, Offline: true}}
 	r := parsed(t, url)
 	res, err := offline.Resolve(t.Context(), r, i.digest().String())
 	if err != nil || !res.Pinned || res.Digest != i.digest().String() || res.URL != url {
@@ -257,7 +259,7 @@ func TestDamagedCache(t *testing.T) {
 		for _, part := range [][]byte{i.layers[1], i.config, i.manifest} {
 			c := newClient(t)
 			var warnings atomic.Int32
-			c.Warn = func(*Ref, string) { warnings.Add(1) }
+			c.Warn = func(*images.Ref, string) { warnings.Add(1) }
 			mustFetch(t, c, url)
 			writeFile(t, store{c.Cache}.blob(digest.FromBytes(part)), damage(append([]byte(nil), part...)))
 			dest, _, err := fetch(t, c, url)
@@ -288,7 +290,7 @@ func TestFetchedOnce(t *testing.T) {
 	for n := range 4 {
 		c := first
 		if n%2 == 1 {
-			c = &Client{Cache: first.Cache, Platform: first.Platform}
+			c = &Client{Settings: images.Settings{Cache: first.Cache, Platform: first.Platform}}
 		}
 		all.Go(func() {
 			dest, _, err := fetch(t, c, "docker://"+h.host()+"/os:v1")
@@ -441,7 +443,7 @@ func TestFullDisk(t *testing.T) {
 	if n := h.count("/blobs/"+i.layerDigest(0)) + mirror.count("/blobs/"+i.layerDigest(0)); n != 1 {
 		t.Errorf("it was tried %d times", n)
 	}
-	c = &Client{Cache: roomy, Platform: c.Platform}
+	c = &Client{Settings: images.Settings{Cache: roomy, Platform: c.Platform}}
 	r := parsed(t, url)
 	res, err := c.Resolve(t.Context(), r, "")
 	if err != nil {

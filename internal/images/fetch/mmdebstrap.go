@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"raptor-make/internal/images"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -37,7 +39,7 @@ var errNoMmdebstrap = errors.New("mmdebstrap is not installed, which makes debia
 const ownPartial = `! chroot "$1" getent passwd _apt >/dev/null || chroot "$1" chown -f _apt:root /var/lib/apt/lists/partial /var/cache/apt/archives/partial || true`
 
 // make bootstraps into part, as a compressed tar.
-func (b *bootstrap) make(ctx context.Context, c *Client, r *Ref, part *os.File, p Progress) error {
+func (b *bootstrap) make(ctx context.Context, c *Client, r *images.Ref, part *os.File, p images.Progress) error {
 	arguments, err := b.arguments(c)
 	if err != nil {
 		return err
@@ -55,14 +57,14 @@ func (b *bootstrap) make(ctx context.Context, c *Client, r *Ref, part *os.File, 
 			// apt gives them to its own user where that can reach them: they must not
 			// depend on who may read the directories above our cache.
 			"--customize-hook="+ownPartial,
-			"--", b.suite, "-"),
+			"--", b.Suite, "-"),
 		tmp:    strings.TrimSuffix(part.Name(), partSuffix) + rootSuffix,
 		epoch:  c.Epoch,
 		stdout: out,
 		log:    c.log(r),
 		stage:  func(s string) { p("bootstrap: "+s, 0, 0) },
 	}
-	if uri := b.uri(); uri != "" {
+	if uri := b.URI(); uri != "" {
 		run.args = append(run.args, uri)
 	}
 	err = run.run(ctx)
@@ -92,7 +94,7 @@ func (n *notedWriter) Write(b []byte) (int, error) {
 // arguments are the options that a bootstrap and the question for its mirror
 // have in common.
 func (b *bootstrap) arguments(c *Client) ([]string, error) {
-	architecture, err := c.debianArchitecture()
+	architecture, err := c.DebianArchitecture()
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +102,12 @@ func (b *bootstrap) arguments(c *Client) ([]string, error) {
 		"--mode=root",
 		"--variant=minbase",
 		"--architectures=" + architecture,
-		"--components=" + strings.Join(b.components, ","),
+		"--components=" + strings.Join(b.Components, ","),
 	}
-	if len(b.include) > 0 {
-		args = append(args, "--include="+strings.Join(b.include, ","))
+	if len(b.Include) > 0 {
+		args = append(args, "--include="+strings.Join(b.Include, ","))
 	}
-	if b.snapshot != "" {
+	if b.Snapshot != "" {
 		// It has expired, here and later in the image.
 		args = append(args, `--aptopt=Acquire::Check-Valid-Until "false"`)
 	}
@@ -117,12 +119,12 @@ const sourceMark = "raptor-source: "
 
 // defaultSources are those that mmdebstrap would use: it is run until it has
 // written the sources.list, and stopped.
-func (b *bootstrap) defaultSources(ctx context.Context, c *Client, r *Ref) ([]source, error) {
+func (b *bootstrap) defaultSources(ctx context.Context, c *Client, r *images.Ref) ([]source, error) {
 	arguments, err := b.arguments(c)
 	if err != nil {
 		return nil, err
 	}
-	probe := filepath.Join(c.Cache, bootstrapDir, "probe-"+b.suite)
+	probe := filepath.Join(c.Cache, bootstrapDir, "probe-"+b.Suite)
 	if err := os.MkdirAll(filepath.Dir(probe), 0o755); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
@@ -137,7 +139,7 @@ func (b *bootstrap) defaultSources(ctx context.Context, c *Client, r *Ref) ([]so
 		args: append(arguments,
 			"--format=tar",
 			`--setup-hook=sed "s/^/`+sourceMark+`/" "$1/etc/apt/sources.list" >&2; exit 1`,
-			"--", b.suite, "/dev/null"),
+			"--", b.Suite, "/dev/null"),
 		tmp:    probe + rootSuffix,
 		stdout: io.Discard,
 		log:    &said,

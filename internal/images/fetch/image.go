@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"bufio"
@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"raptor-make/internal/images"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -56,7 +58,7 @@ func configOf(ctx context.Context, from contents, m *manifest) (*ispec.Image, er
 }
 
 // unpackImage applies all layers of an image to dest, in their order.
-func unpackImage(ctx context.Context, from contents, m *manifest, config *ispec.Image, dest string, opt extraction, p Progress) (*Config, error) {
+func unpackImage(ctx context.Context, from contents, m *manifest, config *ispec.Image, dest string, opt extraction, p images.Progress) (*images.Config, error) {
 	progress := &meter{what: "unpack", report: p}
 	for _, d := range m.Layers {
 		progress.total += d.Size
@@ -73,7 +75,7 @@ func unpackImage(ctx context.Context, from contents, m *manifest, config *ispec.
 		}
 	}
 	progress.finish()
-	return &Config{Env: config.Config.Env}, nil
+	return &images.Config{Env: config.Config.Env}, nil
 }
 
 // unpackLayer applies one layer, and checks the digests of the blob and of the

@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"archive/tar"

@@ -1,12 +1,13 @@
-package images
+package fetch
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
+
+	"raptor-make/internal/images"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/regclient/regclient/types/platform"
@@ -56,7 +57,7 @@ func parseManifest(raw []byte) (*manifest, error) {
 		all = append(all, m.Config)
 	}
 	for _, d := range all {
-		if _, err := parseDigest(string(d.Digest)); err != nil {
+		if err := images.CheckDigest(string(d.Digest)); err != nil {
 			return nil, fmt.Errorf("bad manifest: %w", err)
 		}
 		if d.Size < 0 {
@@ -76,17 +77,6 @@ func verify(raw []byte, want digest.Digest) error {
 
 // errDigest is content that is not what its digest says.
 var errDigest = errors.New("the content does not match its digest")
-
-// parsePlatform reads a Client's Platform.
-func parsePlatform(s string) (platform.Platform, error) {
-	if s == "" {
-		return platform.Parse("linux/" + runtime.GOARCH)
-	}
-	if !strings.Contains(s, "/") {
-		return platform.Platform{}, fmt.Errorf("bad platform %q: it is os/arch or os/arch/variant", s)
-	}
-	return platform.Parse(s)
-}
 
 // choose returns the entry of an index that suits a platform best.
 func choose(entries []ispec.Descriptor, want platform.Platform) (ispec.Descriptor, error) {
@@ -141,7 +131,7 @@ func parseConfig(raw []byte, m *manifest) (*ispec.Image, error) {
 		return nil, fmt.Errorf("bad image: %d layers, but its configuration says %d", len(m.Layers), len(config.RootFS.DiffIDs))
 	}
 	for _, d := range config.RootFS.DiffIDs {
-		if _, err := parseDigest(string(d)); err != nil {
+		if err := images.CheckDigest(string(d)); err != nil {
 			return nil, fmt.Errorf("bad image configuration: diff_id: %w", err)
 		}
 	}

@@ -1,8 +1,10 @@
-package images
+package fetch
 
 import (
 	"path/filepath"
 	"testing"
+
+	"raptor-make/internal/images"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -171,6 +173,6 @@ func TestLayoutChangesAfterResolve(t *testing.T) {
 	writeLayout(t, base, layoutFiles(t, map[string]*testImage{"": imageOf(t, "gzip", makeTar(t, file("a", "1")))}))
 	c := newClient(t)
 	r := parsed(t, "oci://"+base)
-	_, err := c.Unpack(t.Context(), r, &Resolved{Digest: someDigest}, t.TempDir(), nil)
+	_, err := c.Unpack(t.Context(), r, &images.Resolved{Digest: someDigest}, t.TempDir(), nil)
 	wantError(t, c, err, base+" does not hold the image it was resolved to any more")
 }

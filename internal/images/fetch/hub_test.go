@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+const someDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // A hub is a registry on loopback that keeps a record of what it was asked, and
 // can be made to misbehave.

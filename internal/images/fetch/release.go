@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"bufio"
@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"raptor-make/internal/images"
 )
 
 // A source is a line of a sources.list.
@@ -23,13 +25,13 @@ type source struct {
 // packageLists returns, labelled, the digests of the lists of packages that the
 // bootstrap takes its packages from, as the mirror's Release files give them
 // now: they change when a package does, and not whenever a Release is signed.
-func (b *bootstrap) packageLists(ctx context.Context, c *Client, r *Ref) ([][2]string, error) {
-	architecture, err := c.debianArchitecture()
+func (b *bootstrap) packageLists(ctx context.Context, c *Client, r *images.Ref) ([][2]string, error) {
+	architecture, err := c.DebianArchitecture()
 	if err != nil {
 		return nil, err
 	}
-	sources := []source{{b.mirror, b.suite, b.components}}
-	if b.mirror == "" {
+	sources := []source{{b.Mirror, b.Suite, b.Components}}
+	if b.Mirror == "" {
 		if sources, err = b.defaultSources(ctx, c, r); err != nil {
 			return nil, err
 		}

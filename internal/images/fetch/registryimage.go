@@ -1,4 +1,4 @@
-package images
+package fetch
 
 import (
 	"context"
@@ -8,38 +8,22 @@ import (
 	"os"
 	"path/filepath"
 
+	"raptor-make/internal/images"
+
 	"github.com/opencontainers/go-digest"
 	regmanifest "github.com/regclient/regclient/types/manifest"
 )
 
-// A registryImage is docker://reference.
-type registryImage struct{ reference }
+// A registryImage is a docker:// image.
+type registryImage struct{ *images.Reference }
 
-func parseRegistryImage(s string) (string, base, error) {
-	r, err := parseReference(s)
-	if err != nil {
-		return "", nil, err
-	}
-	return r.name(), &registryImage{r}, nil
-}
-
-func (i *registryImage) resolve(ctx context.Context, c *Client, r *Ref, locked string) (*Resolved, error) {
-	want, err := parsePlatform(c.Platform)
+func (i *registryImage) resolve(ctx context.Context, c *Client, r *images.Ref) (*images.Resolved, error) {
+	want, err := c.ParsePlatform()
 	if err != nil {
 		return nil, err
 	}
-	detail := func(manifest string) [][2]string {
-		return [][2]string{
-			{"image", i.reference.String()},
-			{"platform", want.String()},
-			{"manifest", manifest},
-		}
-	}
-	if locked != "" {
-		return &Resolved{Digest: locked, Pinned: true, Detail: detail(locked)}, nil
-	}
-	p := &pull{client: c, image: i.reference, report: func(string, int64, int64) {}}
-	top := i.digest
+	p := &pull{client: c, image: *i.Reference, report: func(string, int64, int64) {}}
+	top := digest.Digest(i.Digest)
 	if top == "" {
 		if top, err = p.lookUp(ctx); err != nil {
 			return nil, err
@@ -56,12 +40,13 @@ func (i *registryImage) resolve(ctx context.Context, c *Client, r *Ref, locked s
 	if err := checkPlatform(config, want); err != nil {
 		return nil, err
 	}
-	return &Resolved{Digest: d.String(), Detail: detail(d.String())}, nil
+	detail, err := i.Detail(&c.Settings, d.String())
+	return &images.Resolved{Digest: d.String(), Detail: detail}, err
 }
 
 // lookUp asks what the image's tag stands for. The manifest goes to the cache.
 func (p *pull) lookUp(ctx context.Context) (digest.Digest, error) {
-	hosts, err := p.client.ask(ctx, p.image.host)
+	hosts, err := p.client.ask(ctx, p.image.Host)
 	if errors.Is(err, errOffline) {
 		return "", fmt.Errorf("what %s stands for is %w", p.image, err)
 	}
@@ -73,7 +58,7 @@ func (p *pull) lookUp(ctx context.Context) (digest.Digest, error) {
 	var failed []error
 	for _, h := range hosts {
 		r := h.repository(p.image)
-		r.Tag = p.image.tag
+		r.Tag = p.image.Tag
 		m, err := h.client.ManifestGet(ctx, r)
 		if err == nil {
 			return p.keep(ctx, m)
@@ -81,7 +66,7 @@ func (p *pull) lookUp(ctx context.Context) (digest.Digest, error) {
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("%s: %w", h.name, context.Cause(ctx))
 		}
-		failed = append(failed, h.explain(p.image.path+":"+p.image.tag, err))
+		failed = append(failed, h.explain(p.image.Path+":"+p.image.Tag, err))
 	}
 	return "", failures(failed)
 }
@@ -98,7 +83,7 @@ func (p *pull) keep(ctx context.Context, m regmanifest.Manifest) (digest.Digest,
 	})
 }
 
-func (i *registryImage) unpack(ctx context.Context, c *Client, r *Ref, res *Resolved, dest string, report Progress) (*Config, error) {
+func (i *registryImage) unpack(ctx context.Context, c *Client, r *images.Ref, res *images.Resolved, dest string, report images.Progress) (*images.Config, error) {
 	config, err := i.unpackOnce(ctx, c, res, dest, report)
 	if !errors.Is(err, errBlob) || ctx.Err() != nil {
 		return config, err
@@ -112,12 +97,12 @@ func (i *registryImage) unpack(ctx context.Context, c *Client, r *Ref, res *Reso
 	return i.unpackOnce(ctx, c, res, dest, report)
 }
 
-func (i *registryImage) unpackOnce(ctx context.Context, c *Client, res *Resolved, dest string, report Progress) (*Config, error) {
-	want, err := parsePlatform(c.Platform)
+func (i *registryImage) unpackOnce(ctx context.Context, c *Client, res *images.Resolved, dest string, report images.Progress) (*images.Config, error) {
+	want, err := c.ParsePlatform()
 	if err != nil {
 		return nil, err
 	}
-	p := &pull{client: c, image: i.reference, report: report}
+	p := &pull{client: c, image: *i.Reference, report: report}
 	_, m, err := descend(ctx, p, digest.Digest(res.Digest), want)
 	if err != nil {
 		return nil, err

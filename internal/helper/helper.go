@@ -1,0 +1,100 @@
+// Package helper gives the programs that raptor starts beside itself: the agent
+// of a sandbox, and the fetcher of base images. Each is embedded in raptor, so
+// that one file is all that has to be installed, and started from a file in
+// memory that nobody can change.
+package helper
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Program is one such program. Its fields must not change once it is in use.
+type Program struct {
+	// Name is the process's.
+	Name string
+	// Embedded is the program itself; nil where it is not, in `go test` above all.
+	Embedded []byte
+	// Variable, then, is the environment's that names its file.
+	Variable string
+	// Source, if that is not set either, is the directory of its source below the
+	// module's root: it is built.
+	Source string
+
+	once sync.Once
+	file *os.File
+	err  error
+}
+
+// File is the program as a sealed file in memory: made at the first call, one
+// for all, and not to be closed.
+func (p *Program) File() (*os.File, error) {
+	p.once.Do(func() {
+		var program []byte
+		if program, p.err = p.Read(); p.err == nil {
+			p.file, p.err = Seal(p.Name, program)
+		}
+	})
+	return p.file, p.err
+}
+
+// Read is the program.
+func (p *Program) Read() ([]byte, error) {
+	if p.Embedded != nil {
+		return p.Embedded, nil
+	}
+	if file := os.Getenv(p.Variable); file != "" {
+		return os.ReadFile(file)
+	}
+	return p.Build()
+}
+
+// Build builds the program from its source.
+func (p *Program) Build(flags ...string) ([]byte, error) {
+	_, self, _, _ := runtime.Caller(0)
+	source := filepath.Join(filepath.Dir(self), "../..", p.Source)
+	if _, err := os.Stat(source); err != nil {
+		return nil, errors.New("it is not embedded in this binary, and its source is not at hand")
+	}
+	dir, err := os.MkdirTemp("", p.Name+"-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "program")
+	build := exec.Command("go", append(append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", out}, flags...), ".")...)
+	build.Dir = source
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=")
+	if text, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build it: %w\n%s", err, text)
+	}
+	return os.ReadFile(out)
+}
+
+// Seal puts a program into a file in memory that nobody can change.
+func Seal(name string, program []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(program); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if _, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("seal", err)
+	}
+	return f, nil
+}

@@ -1,0 +1,5 @@
+//go:build !raptor_embed
+
+package images
+
+var embedded []byte // nothing: the fetcher is found otherwise
