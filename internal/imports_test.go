@@ -18,7 +18,7 @@ var allowed = map[string][]string{
 	"graph":                   {},
 	"rapt":                    {"github.com/mitsuhiko/minijinja/", "go.yaml.in/yaml/"},
 	"recipes":                 {"rapt", "github.com/BurntSushi/toml", "github.com/google/renameio/", "github.com/hashicorp/go-multierror"},
-	"sandbox":                 {"internal/helper", "sandbox/internal/wire", "sandbox/internal/filter", "golang.org/x/sys/", "golang.org/x/term", "github.com/moby/sys/", "github.com/elastic/go-seccomp-bpf"},
+	"sandbox":                 {"internal/helper", "sandbox/internal/wire", "golang.org/x/sys/", "golang.org/x/term", "github.com/moby/sys/"},
 	"sandbox/agent":           {"sandbox/internal/wire", "golang.org/x/sys/", "github.com/moby/sys/"},
 	"engine":                  {"graph", "rapt", "recipes", "sandbox", "internal/store", "internal/images", "golang.org/x/sync/", "golang.org/x/sys/", "github.com/hashicorp/go-multierror", "github.com/google/renameio/"},
 	"internal/store":          {"golang.org/x/sys/"},

@@ -1,13 +1,9 @@
 package sandbox
 
 import (
-	"runtime"
 	"slices"
-	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"raptor-make/sandbox/internal/filter"
 )
 
 // A CapabilitySet is a set of capabilities, by number.
@@ -40,9 +36,3 @@ func (s CapabilitySet) mask() uint64 {
 }
 
 func (s CapabilitySet) has(capability int) bool { return s.mask()>>capability&1 != 0 }
-
-// systemCalls is the filter that every program inside runs under. It is made
-// once, out here: the agent just hands the kernel its bytes.
-var systemCalls = sync.OnceValues(func() ([]byte, error) {
-	return filter.Default.Assemble(runtime.GOARCH, Capabilities.has)
-})

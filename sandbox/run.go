@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -74,14 +75,13 @@ func (s *session) keep(f *os.File) *os.File {
 // prepare opens everything that the agent is handed.
 func prepare(spec *Spec, streams Streams) (*session, error) {
 	s := &session{spec: spec, streams: streams}
-	filter, err := systemCalls()
-	if err != nil {
-		return nil, &SetupError{Stage: "filter system calls", Err: err}
+	if systemCalls == nil {
+		return nil, &SetupError{Stage: "filter system calls", Err: fmt.Errorf("there is no list of those of %s", runtime.GOARCH)}
 	}
 	w := &wire.Spec{
 		Layers: spec.Layers, Upper: spec.Upper, Work: spec.Work, Hostname: spec.Hostname, Build: spec.Build,
 		State: spec.State, Trace: streams.Stage != nil,
-		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: capabilities(spec.Network).mask(), Filter: filter,
+		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: capabilities(spec.Network).mask(), Filter: systemCalls,
 		NoNewPrivs: spec.NoNewPrivs, Weak: spec.weak,
 	}
 	if w.Hostname == "" {
@@ -100,7 +100,7 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	}
 	s.weaken(w)
 	w.Wait = spec.Limits != Limits{}
-	err = s.mounts(w)
+	err := s.mounts(w)
 	var sources []*os.File
 	if err == nil {
 		sources, err = s.actions(w)

@@ -108,7 +108,6 @@ const preparedFor = time.Second
 // who know that they will call Run in a moment, and have something else to do
 // first.
 func Prepare() {
-	go systemCalls()
 	p := &preparing{started: make(chan struct{})}
 	prepared.Lock()
 	defer prepared.Unlock()

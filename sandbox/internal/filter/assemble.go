@@ -7,7 +7,7 @@
 // And it makes decision trees, where they make lists: when a filter is
 // installed, the kernel runs it once for each number to learn which are always
 // allowed, so that a list costs half a millisecond each time a program is
-// confined.
+// confined. Package sandbox keeps what it makes, and makes it anew only in a test.
 package filter
 
 import (
@@ -32,9 +32,6 @@ var architectures = map[string][]architecture{
 	"amd64": {{unix.AUDIT_ARCH_X86_64, amd64Calls}, {unix.AUDIT_ARCH_I386, i386Calls}},
 	"arm64": {{unix.AUDIT_ARCH_AARCH64, arm64Calls}, {unix.AUDIT_ARCH_ARM, armCalls}},
 }
-
-// Supported tells whether there is a table of a machine's calls.
-func Supported(goarch string) bool { return architectures[goarch] != nil }
 
 // Assemble makes the program of a policy for programs with some capabilities,
 // as the kernel takes it: struct sock_filter, one after the other.
