@@ -25,8 +25,8 @@ import (
 // stat(2) for each file is all that it costs.
 //
 // It is complete because everything that a plan reads is watched: project files
-// and links, modules, templates, sources of COPY with their directories, what
-// path() probed, inputs and outputs of jobs, and the directories of the store in
+// and links, modules, templates, base images that are files, sources of COPY with
+// their directories, what path() probed, inputs and outputs of jobs, and the directories of the store in
 // which layers and records appear and disappear. Files that are missing are
 // watched as such. It is safe because nothing is recollected of which any file
 // changed shortly before the plan was begun, or later: a change after that has
@@ -164,7 +164,7 @@ func (e *Engine) Recollect(p *Plan, began time.Time) *Recollection {
 		r.Store, r.Epoch, r.layer = e.Store.Path(""), e.Epoch, c.Layer
 	}
 	for _, s := range p.Steps {
-		if s.State != Current || s.Layer != nil && s.Layer.Image != nil && s.Layer.Image.Ref.Scheme == "oci" {
+		if s.State != Current {
 			return nil
 		}
 		ev := Event{Kind: Cached, Step: s.Name, Type: s.Kind, Key: s.Key()}

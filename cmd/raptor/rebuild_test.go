@@ -1,12 +1,18 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -302,6 +308,107 @@ func replace(t *testing.T, file, old, new string) {
 		t.Fatalf("%s: no %q in it (%v)", file, old, err)
 	}
 	write(t, file, strings.Replace(string(text), old, new, 1))
+}
+
+// TestLayoutRecollected has a plan on an OCI layout recollected, until the
+// layout's index names another image.
+func TestLayoutRecollected(t *testing.T) {
+	for _, archive := range []bool{false, true} {
+		t.Run(fmt.Sprintf("archive=%v", archive), func(t *testing.T) {
+			w := project(t, t.TempDir(), "-- app.rapt --\nFROM oci://image\nENTRYPOINT cat /which\n")
+			// In its place, so that nothing about the project's directory changes.
+			renew := func(which string) {
+				layout := filepath.Join(w.dir, "image")
+				if !archive {
+					writeLayout(t, layout, which)
+					return
+				}
+				dir := t.TempDir()
+				writeLayout(t, dir, which)
+				packed, err := exec.Command("tar", "-C", dir, "-c", ".").Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, layout, string(packed))
+			}
+			run := func(want string) {
+				t.Helper()
+				cmd := w.command("raptor", "run", "app")
+				cmd.Env = append(os.Environ(), "RAPTOR_CACHE_DIR="+filepath.Join(w.dir, "cache"))
+				if out, err := cmd.Output(); string(out) != want || err != nil {
+					t.Errorf("it says %q (%v), want %q", out, err, want)
+				}
+			}
+			renew("first")
+			run("first")
+			time.Sleep(2100 * time.Millisecond)
+			run("first")
+			recollections, _ := filepath.Glob(filepath.Join(w.dir, "cache/recollections/*"))
+			if len(recollections) != 1 {
+				t.Fatalf("recollections are %q, want one", recollections)
+			}
+			run("first")
+			renew("other")
+			run("other")
+		})
+	}
+}
+
+// writeLayout makes an OCI layout of an image of busybox, in which a file holds a
+// word.
+func writeLayout(t *testing.T, dir, word string) {
+	t.Helper()
+	layer := addToTar(t, busyboxTar(t), "which", word)
+	blob := func(mediaType string, b []byte) map[string]any {
+		hex := fmt.Sprintf("%x", sha256.Sum256(b))
+		write(t, filepath.Join(dir, "blobs/sha256", hex), string(b))
+		return map[string]any{"mediaType": "application/vnd.oci.image." + mediaType, "digest": "sha256:" + hex, "size": len(b)}
+	}
+	encode := func(v any) []byte {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "blobs/sha256"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	top := blob("layer.v1.tar", layer)
+	config := blob("config.v1+json", encode(map[string]any{"architecture": runtime.GOARCH, "os": "linux", "config": map[string]any{},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []any{top["digest"]}}}))
+	manifest := blob("manifest.v1+json", encode(map[string]any{"schemaVersion": 2, "config": config, "layers": []any{top}}))
+	write(t, filepath.Join(dir, "index.json"), string(encode(map[string]any{"schemaVersion": 2, "manifests": []any{manifest}})))
+	write(t, filepath.Join(dir, "oci-layout"), `{"imageLayoutVersion":"1.0.0"}`)
+}
+
+// addToTar adds a file at a tar's end.
+func addToTar(t *testing.T, archive []byte, name, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	r := tar.NewReader(bytes.NewReader(archive))
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = w.WriteHeader(h)
+		}
+		if err == nil {
+			_, err = io.Copy(w, r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte(text))
+	w.Close()
+	return b.Bytes()
 }
 
 // lie puts other text of the same length into a recollection.
