@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,13 +24,16 @@ type Build struct {
 }
 
 // Begin makes an empty build directory for name, whose lock the caller holds,
-// and removes what an earlier, interrupted one left there.
+// and removes what an earlier, interrupted one left there. Upper has a name that
+// no other has: when we are killed, the process that fetches an image lives a
+// moment longer, and must not write to the next one's.
 func (s *Store) Begin(name string) (*Build, error) {
 	dir := s.private("build", name)
 	if err := removeAll(dir); err != nil {
 		return nil, fmt.Errorf("begin %s: %w", name, err)
 	}
-	b := &Build{Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), store: s, name: name}
+	upper := fmt.Sprintf("upper-%x", rand.Uint64())
+	b := &Build{Upper: filepath.Join(dir, upper), Work: filepath.Join(dir, "work"), store: s, name: name}
 	for _, d := range []string{b.Upper, b.Work} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, fmt.Errorf("begin %s: %w", name, err)

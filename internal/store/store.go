@@ -13,7 +13,7 @@
 //	    jobs/iso.json             the record of a job's last success
 //	    logs/base-AB1D….log       what its programs printed
 //	    locks/base-AB1D….lock     held (flock) while it is made
-//	    build/base-AB1D…/         where it is made: upper/, work/, its record
+//	    build/base-AB1D…/         where it is made: upper-…/, work/, its record
 //	    ids                       whose ids the owners of its files are
 //	    uses/4711-…               which layers a running process uses (flock)
 //	    trees/3F9C….txt           what a directory held that was copied, by digest
@@ -147,8 +147,9 @@ func (s *Store) sweep() error {
 	return nil
 }
 
-// removeAll is os.RemoveAll for trees in which a sandbox may be ending: when
-// raptor is killed, its sandbox lives a moment longer, and may be making files.
+// removeAll is os.RemoveAll for trees in which others may be ending: when raptor
+// is killed, its sandbox, or what fetches for it, lives a moment longer, and may
+// be making files.
 func removeAll(dir string) error {
 	err := os.RemoveAll(dir)
 	for deadline := time.Now().Add(2 * time.Second); errors.Is(err, unix.ENOTEMPTY) && time.Now().Before(deadline); {

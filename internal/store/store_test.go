@@ -90,6 +90,32 @@ func TestInterruptedLayerIsNotPublished(t *testing.T) {
 	}
 }
 
+// TestUpperIsNoOther has what fetches for a killed build write on: to where that
+// was to be, not to the next build of the same layer.
+func TestUpperIsNoOther(t *testing.T) {
+	s, dir := open(t)
+	killed, err := s.Begin("base-0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Begin("base-0123")
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(killed.Upper, "late"), 0o755)
+	}
+	if err == nil {
+		err = b.Publish(t.Context(), &store.Layer{Key: key})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := os.ReadDir(s.Path("base-0123")); len(found) > 0 || err != nil {
+		t.Errorf("the layer holds %v (%v), want nothing", found, err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(dir, ".raptor", "build")); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
 func TestDamageIsAMissWithAReason(t *testing.T) {
 	for _, c := range []struct {
 		name, reason string
