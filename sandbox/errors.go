@@ -67,9 +67,7 @@ func (e *SetupError) Error() string {
 }
 func (e *SetupError) Unwrap() error { return e.Err }
 
-func noAgent(err error) error {
-	return &SetupError{Stage: "find agent", Err: err, Help: "build raptor with make build, or name an agent with RAPTOR_AGENT"}
-}
+func noAgent(err error) error { return &SetupError{Stage: "find agent", Err: err} }
 
 func (s *session) startError(err error) error {
 	return &SetupError{Stage: "make namespaces", Err: reason(err), Help: startHelp(err, Rootless())}

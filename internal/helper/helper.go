@@ -5,7 +5,6 @@
 package helper
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,7 +60,7 @@ func (p *Program) Build(flags ...string) ([]byte, error) {
 	_, self, _, _ := runtime.Caller(0)
 	source := filepath.Join(filepath.Dir(self), "../..", p.Source)
 	if _, err := os.Stat(source); err != nil {
-		return nil, errors.New("it is not embedded in this binary, and its source is not at hand")
+		return nil, fmt.Errorf("it is not embedded in this binary, and its source is not at hand: build raptor with make build, or name its file with %s", p.Variable)
 	}
 	dir, err := os.MkdirTemp("", p.Name+"-")
 	if err != nil {

@@ -29,7 +29,7 @@ type fetcher struct {
 type fetching struct {
 	cmd    *exec.Cmd
 	ended  chan struct{}
-	stderr tail
+	stderr head
 
 	mu       sync.Mutex
 	stdin    io.WriteCloser
@@ -220,28 +220,27 @@ func (f *fetcher) close() {
 	}
 }
 
-// A tail keeps the last of what is written to it.
-type tail struct {
+// A head keeps the beginning of what is written to it, where a panic says why.
+type head struct {
 	mu   sync.Mutex
-	last []byte
+	kept []byte
 }
 
-const tailSize = 4 << 10
+const headSize = 4 << 10
 
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.last = append(t.last, b...)
-	t.last = t.last[max(0, len(t.last)-tailSize):]
+func (h *head) Write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = append(h.kept, b[:min(len(b), headSize-len(h.kept))]...)
 	return len(b), nil
 }
 
 // text is what was kept, to be put behind an error.
-func (t *tail) text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(bytes.TrimSpace(t.last)) == 0 {
+func (h *head) text() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(bytes.TrimSpace(h.kept)) == 0 {
 		return ""
 	}
-	return "\n" + strings.TrimRight(string(t.last), "\n")
+	return "\n" + strings.TrimRight(string(h.kept), "\n")
 }

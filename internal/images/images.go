@@ -84,7 +84,8 @@ type Config struct {
 // Progress is told how far a download or an unpacking is: what is one of
 // "download", "unpack", "bootstrap: " and a stage, or "waiting: " and for what.
 // Done and total are bytes of the whole image; total is 0 when it is not known.
-// Done goes back where a download had to start over. It may be called from several goroutines, some ten times a second at most.
+// Done goes back where a download had to start over. It may be called from
+// several goroutines, some ten times a second at most.
 type Progress func(what string, done, total int64)
 
 // Settings are how images are found and fetched.

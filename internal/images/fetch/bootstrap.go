@@ -8,10 +8,10 @@ import (
 	"io"
 	"os"
 
-	"raptor-make/internal/images"
-
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
+
+	"raptor-make/internal/images"
 )
 
 // A bootstrap is a debian:// image. Its digest is that of its options, the

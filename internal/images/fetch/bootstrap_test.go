@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"raptor-make/internal/images"
-
 	"github.com/google/go-cmp/cmp"
+
+	"raptor-make/internal/images"
 )
 
 // fakeMmdebstrap stands in for the program: it notes how it was called, answers

@@ -8,13 +8,13 @@ import (
 	"os"
 	"time"
 
-	"raptor-make/internal/images"
-
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/regclient/regclient/types/descriptor"
 	"github.com/regclient/regclient/types/errs"
 	"golang.org/x/sync/errgroup"
+
+	"raptor-make/internal/images"
 )
 
 // A pull is one image being fetched from its registry, or from the cache. It is

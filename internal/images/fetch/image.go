@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 
-	"raptor-make/internal/images"
-
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/regclient/regclient/types/platform"
+
+	"raptor-make/internal/images"
 )
 
 // contents is where the parts of an image come from: a registry or a layout.

@@ -12,10 +12,10 @@ import (
 	"slices"
 	"strings"
 
-	"raptor-make/internal/images"
-
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"raptor-make/internal/images"
 )
 
 // A layoutImage is an oci:// image.

@@ -4,11 +4,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"raptor-make/internal/images"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"raptor-make/internal/images"
 )
 
 // layoutFiles are the files of a layout, by name, that holds images by tag.

@@ -7,12 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"raptor-make/internal/images"
-
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/regclient/regclient/types/platform"
 
-	"github.com/opencontainers/go-digest"
+	"raptor-make/internal/images"
 )
 
 // A manifest is an image's, or an index of several, in Docker's or OCI's form:

@@ -15,9 +15,9 @@ import (
 	"syscall"
 	"time"
 
-	"raptor-make/internal/images"
-
 	"github.com/klauspost/compress/zstd"
+
+	"raptor-make/internal/images"
 )
 
 // mmdebstrap is a run of the program of that name: by itself in a mount and a

@@ -13,13 +13,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"raptor-make/internal/images"
-
 	"github.com/regclient/regclient"
 	"github.com/regclient/regclient/config"
 	"github.com/regclient/regclient/scheme/reg"
 	"github.com/regclient/regclient/types/errs"
 	"github.com/regclient/regclient/types/ref"
+
+	"raptor-make/internal/images"
 )
 
 // A remote is a host that images are fetched from: a registry, or a mirror of

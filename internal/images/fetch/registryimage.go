@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"raptor-make/internal/images"
-
 	"github.com/opencontainers/go-digest"
 	regmanifest "github.com/regclient/regclient/types/manifest"
+
+	"raptor-make/internal/images"
 )
 
 // A registryImage is a docker:// image.

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"raptor-make/internal/images"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"raptor-make/internal/images"
 )
 
 func newClient(t testing.TB) *Client {

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 
-	"raptor-make/internal/images"
-
 	"github.com/opencontainers/go-digest"
+
+	"raptor-make/internal/images"
 )
 
 // A tarball is a tar:// image.
