@@ -206,10 +206,8 @@ func (p *planner) base(from *rapt.From) *Layer {
 		p.found = append(p.found, diagnose(from.Span, nil, err.Error()))
 		ref = &images.Ref{URL: from.URL, Name: "image"}
 	}
-	if layout, ok := ref.Base.(*images.Layout); ok {
-		for _, file := range layout.Files() {
-			p.Watch.File(file, true)
-		}
+	for _, file := range ref.Files() {
+		p.Watch.File(file, true)
 	}
 	l := &Layer{Name: ref.Name, Image: &Image{Ref: ref, from: from.Span}}
 	p.bases[id] = l

@@ -58,7 +58,11 @@ func project(t *testing.T, dir, text string) terminal {
 		if i+1 < len(parts) {
 			end = parts[i+1][0]
 		}
-		write(t, filepath.Join(dir, text[p[2]:p[3]]), text[p[1]:end])
+		file := filepath.Join(dir, text[p[2]:p[3]])
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, file, text[p[1]:end])
 	}
 	if err := os.WriteFile(filepath.Join(dir, "busybox.tar"), busyboxTar(t), 0o644); err != nil {
 		t.Fatal(err)

@@ -315,7 +315,7 @@ func replace(t *testing.T, file, old, new string) {
 func TestLayoutRecollected(t *testing.T) {
 	for _, archive := range []bool{false, true} {
 		t.Run(fmt.Sprintf("archive=%v", archive), func(t *testing.T) {
-			w := project(t, t.TempDir(), "-- app.rapt --\nFROM oci://image\nENTRYPOINT cat /which\n")
+			w := project(t, t.TempDir(), "-- app.rapt --\nFROM oci://image\nENV WORD=hello\nENTRYPOINT sh -c \"echo $(cat /which) $WORD\"\n")
 			// In its place, so that nothing about the project's directory changes.
 			renew := func(which string) {
 				layout := filepath.Join(w.dir, "image")
@@ -340,16 +340,113 @@ func TestLayoutRecollected(t *testing.T) {
 				}
 			}
 			renew("first")
-			run("first")
+			run("first hello\n")
 			time.Sleep(2100 * time.Millisecond)
-			run("first")
+			run("first hello\n")
 			recollections, _ := filepath.Glob(filepath.Join(w.dir, "cache/recollections/*"))
 			if len(recollections) != 1 {
 				t.Fatalf("recollections are %q, want one", recollections)
 			}
-			run("first")
+			lie(t, recollections[0], "hello", "olleh") // shows that it is heeded
+			run("first olleh\n")
 			renew("other")
-			run("other")
+			run("other hello\n")
+		})
+	}
+}
+
+// TestLinksLeadElsewhere has a plan recollected, and then lets a symbolic link of
+// the project lead to something else that is just as old.
+func TestLinksLeadElsewhere(t *testing.T) {
+	const base = "FROM tar://busybox.tar\n"
+	rows := []struct {
+		what, text string
+		link       string // leads from here to NAME.1, then to NAME.2 beside it
+		args       []string
+	}{
+		{what: "tar", link: "which.tar", text: "-- app.rapt --\nFROM tar://which.tar\nCMD cat /which\n"},
+		{what: "directory of a tar", link: "at", text: "-- app.rapt --\nFROM tar://at/which.tar\nCMD cat /which\n"},
+		{what: "OCI layout", link: "layout", text: "-- app.rapt --\nFROM oci://layout\nCMD cat /which\n"},
+		{what: "source of COPY", link: "src", text: "-- src.1 --\n1\n-- src.2 --\n2\n-- app.rapt --\n" + base + "COPY src /which\nCMD cat /which\n"},
+		{what: "directory of a source of COPY", link: "src", text: "-- src.1/which --\n1\n-- src.2/which --\n2\n-- app.rapt --\n" + base + "COPY src/which /which\nCMD cat /which\n"},
+		{what: "copied directory", link: "src", text: "-- src.1/which --\n1\n-- src.2/which --\n2\n-- app.rapt --\n" + base + "COPY src/ /\nCMD cat /which\n"},
+		{what: "template", link: "w.txt", text: "-- w.txt.1 --\n1\n-- w.txt.2 --\n2\n-- app.rapt --\n" + base + "RENDER w.txt /which\nCMD cat /which\n"},
+		{what: "data", link: "d.yaml", text: "-- d.yaml.1 --\nw: 1\n-- d.yaml.2 --\nw: 2\n-- app.rapt --\n" + base + "WRITE \"{{ load_yaml(\"d.yaml\").w }}\\n\" /which\nCMD cat /which\n"},
+		{what: "INCLUDE", link: "i.rinc", text: "-- i.rinc.1 --\nWRITE \"1\\n\" /which\n-- i.rinc.2 --\nWRITE \"2\\n\" /which\n-- app.rapt --\n" + base + "INCLUDE i\nCMD cat /which\n"},
+		{what: "module", link: "mid.rapt", text: "-- mid.rapt.1 --\n" + base + "WRITE \"1\\n\" /which\n-- mid.rapt.2 --\n" + base + "WRITE \"2\\n\" /which\n-- app.rapt --\nFROM mid\nCMD cat /which\n"},
+		{what: "package", link: "pkg", args: []string{"-L", "p", "pkg"}, text: "-- pkg.1/mid.rapt --\nFROM tar://busybox.tar\nWRITE \"1\\n\" /which\n-- pkg.2/mid.rapt --\nFROM tar://busybox.tar\nWRITE \"2\\n\" /which\n-- app.rapt --\nFROM $p.mid\nCMD cat /which\n"},
+		{what: "ignored files", link: ".raptorignore", text: "-- src/which --\n1\n-- .raptorignore.1 --\nother\n-- .raptorignore.2 --\nwhich\n-- app.rapt --\n" + base + "WRITE \"2\\n\" /which\nCOPY src/ /\nCMD cat /which\n"},
+		{what: "project file", link: "Raptor.toml", text: "-- Raptor.toml.1 --\n[raptor.link]\np = \"pkg1\"\n-- Raptor.toml.2 --\n[raptor.link]\np = \"pkg2\"\n" +
+			"-- pkg1/w --\n1\n-- pkg2/w --\n2\n-- pkg1/m.rapt --\n" + base + "COPY w /which\n-- pkg2/m.rapt --\n" + base + "COPY w /which\n-- app.rapt --\nFROM $p.m\nCMD cat /which\n"},
+	}
+	run := func(t *testing.T, w terminal, args []string) string {
+		t.Helper()
+		cmd := w.command(append(append([]string{"raptor", "run"}, args...), "app")...)
+		cmd.Env = append(os.Environ(), "RAPTOR_CACHE_DIR="+filepath.Join(w.dir, "cache"))
+		var told bytes.Buffer
+		cmd.Stderr = &told
+		said, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, told.Bytes())
+		}
+		return string(said)
+	}
+	lead := func(t *testing.T, w terminal, link, n string) {
+		t.Helper()
+		path := filepath.Join(w.dir, link)
+		err := os.Symlink(filepath.Base(link)+"."+n, path+".new")
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var projects []terminal
+	for _, row := range rows {
+		w := project(t, t.TempDir(), row.text)
+		for _, n := range []string{"1", "2"} {
+			packed := string(addToTar(t, busyboxTar(t), "which", n+"\n"))
+			switch row.link {
+			case "which.tar":
+				write(t, filepath.Join(w.dir, row.link+"."+n), packed)
+			case "at":
+				os.Mkdir(filepath.Join(w.dir, row.link+"."+n), 0o755)
+				write(t, filepath.Join(w.dir, row.link+"."+n, "which.tar"), packed)
+			case "layout":
+				writeLayout(t, filepath.Join(w.dir, row.link+"."+n), n+"\n")
+			}
+		}
+		for _, dir := range []string{"pkg.1", "pkg.2", "pkg1", "pkg2"} { // each a package with a base of its own
+			if _, err := os.Stat(filepath.Join(w.dir, dir)); err == nil {
+				write(t, filepath.Join(w.dir, dir, "busybox.tar"), string(busyboxTar(t)))
+			}
+		}
+		lead(t, w, row.link, "1")
+		projects = append(projects, w)
+	}
+	time.Sleep(2100 * time.Millisecond)
+	for i, row := range rows {
+		t.Run(row.what, func(t *testing.T) {
+			w := projects[i]
+			if got := run(t, w, row.args); got != "1\n" {
+				t.Fatalf("it says %q, want 1", got)
+			}
+		})
+	}
+	time.Sleep(2100 * time.Millisecond)
+	for i, row := range rows {
+		t.Run(row.what+" elsewhere", func(t *testing.T) {
+			w := projects[i]
+			run(t, w, row.args)
+			recollections, _ := filepath.Glob(filepath.Join(w.dir, "cache/recollections/*"))
+			if len(recollections) != 1 {
+				t.Fatalf("recollections are %q, want one", recollections)
+			}
+			lead(t, w, row.link, "2")
+			if got := run(t, w, row.args); got != "2\n" {
+				t.Errorf("it says %q, want 2", got)
+			}
 		})
 	}
 }

@@ -51,6 +51,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // A Ref is a parsed base image URL.
@@ -63,6 +64,20 @@ type Ref struct {
 	Base any
 
 	dir, root string // as Parse was given them
+}
+
+// Files are those of which one changes, symbolic links followed, when what the
+// image resolves to does; none if that is not a question of files. Of a layout
+// that is the archive, or the directory and its index: all others are named by
+// their digests.
+func (r *Ref) Files() []string {
+	switch b := r.Base.(type) {
+	case *Tarball:
+		return []string{b.Path}
+	case *Layout:
+		return []string{b.Path, filepath.Join(b.Path, "index.json")}
+	}
+	return nil
 }
 
 // A Resolved says exactly which image is meant. Two equal Digests are the same

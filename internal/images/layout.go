@@ -1,9 +1,6 @@
 package images
 
-import (
-	"path/filepath"
-	"strings"
-)
+import "strings"
 
 // A Layout is oci://path[:tag][@digest]: an image in an OCI layout, which
 // is a directory or a tar of one. What follows the last colon of the path's
@@ -12,12 +9,6 @@ type Layout struct {
 	Place
 	Tag    string
 	Digest string
-}
-
-// Files are those of which one changes when what the image resolves to does: an
-// archive, or a directory and its index. All others are named by their digests.
-func (l *Layout) Files() []string {
-	return []string{l.Path, filepath.Join(l.Path, "index.json")}
 }
 
 func parseLayoutImage(s, dir, root string) (string, any, error) {
