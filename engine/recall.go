@@ -237,6 +237,15 @@ func (e *Engine) Recall(r *Recollection, j *recipes.Job) (*Plan, error) {
 	return &Plan{Run: &Container{Job: j, Layer: r.layer}, release: release}, nil
 }
 
+// Watch notes all files that count.
+func (r *Recollection) Watch() *Watch {
+	w := &Watch{files: make(map[watchKey]identity, len(r.files))}
+	for _, f := range r.files {
+		w.files[watchKey{f.path, f.follow}] = f.id
+	}
+	return w
+}
+
 // Holds tells whether all files are as they were.
 func (r *Recollection) Holds() bool {
 	const workers = 2

@@ -33,7 +33,7 @@ type invocation struct {
 	startDir string // where raptor was started, if the directory was changed since
 
 	display atomic.Pointer[ui.Display] // that has the terminal just now
-	watched *engine.Watch              // what the engine that was made last has read
+	watched *engine.Watch              // what the last plan was made from
 	client  *images.Client             // its client
 }
 

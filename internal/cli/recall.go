@@ -57,6 +57,9 @@ func (inv *invocation) recall(ctx context.Context, names []string) (done bool, e
 	if r == nil || !r.Holds() {
 		return false, nil
 	}
+	if inv.make.watch {
+		inv.watched = r.Watch()
+	}
 	return true, inv.tellRecollected(ctx, r)
 }
 
