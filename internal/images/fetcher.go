@@ -1,15 +1,16 @@
 package images
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
-	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"raptor-make/internal/helper"
 )
@@ -18,8 +19,9 @@ var fetcherProgram = helper.Program{Name: "raptor-fetcher", Embedded: embedded, 
 
 // A fetcher is the process that fetches for a Client: there is one from the first
 // request on. Should it die, its requests fail, and the next one starts another.
-// It ends when nobody is left to write to its standard input, and so does not
-// outlive this process, whatever becomes of that. The zero value is ready.
+// It ends when nobody is left to write to its standard input, and so outlives
+// this process by no more than a moment, whatever becomes of that. The zero value
+// is ready.
 type fetcher struct {
 	mu      sync.Mutex
 	process *fetching // nil: none runs
@@ -27,9 +29,8 @@ type fetcher struct {
 
 // A fetching is one such process.
 type fetching struct {
-	cmd    *exec.Cmd
-	ended  chan struct{}
-	stderr head
+	cmd   *exec.Cmd
+	ended chan struct{}
 
 	mu       sync.Mutex
 	stdin    io.WriteCloser
@@ -83,11 +84,25 @@ func (f *fetcher) do(ctx context.Context, c *call, q *Request) (*Answer, error) 
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case !ok:
-		return nil, p.dead
+		return nil, p.obituary(ctx)
 	case a.Failed != "":
 		return nil, errors.New(string(a.Failed))
 	}
 	return a, nil
+}
+
+// obituary is why there will be no answer. The terminal's signals reach the
+// process, too, before it has got as far as to catch them: then ctx ends.
+func (p *fetching) obituary(ctx context.Context) error {
+	switch p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() {
+	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP:
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+	return p.dead
 }
 
 // running is the process, started if there is none.
@@ -116,7 +131,10 @@ func startFetching(setup *Setup) (*fetching, error) {
 	}
 	p := &fetching{ended: make(chan struct{}), calls: map[int]*call{}}
 	p.cmd = &exec.Cmd{
-		Path: fmt.Sprintf("/proc/self/fd/%d", program.Fd()), Args: []string{fetcherProgram.Name}, Stderr: &p.stderr,
+		// By the number that its file is handed over as: see startAgent in package
+		// sandbox.
+		Path: fmt.Sprintf("/proc/self/fd/%d", ProgramFD), Args: []string{fetcherProgram.Name}, ExtraFiles: []*os.File{program},
+		Stderr: os.Stderr, // for people: helpers for credentials ask there
 	}
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -139,14 +157,15 @@ func startFetching(setup *Setup) (*fetching, error) {
 // follow reads answers until the process ends.
 func (p *fetching) follow(stdout io.Reader) {
 	answers := json.NewDecoder(stdout)
+	var err error
 	for {
 		a := new(Answer)
-		if answers.Decode(a) != nil {
+		if err = answers.Decode(a); err != nil {
 			break
 		}
 		p.mu.Lock()
 		c := p.calls[a.ID]
-		if a.Resolved != nil || a.Config != nil || a.Failed != "" {
+		if a.final() {
 			delete(p.calls, a.ID)
 		}
 		p.mu.Unlock()
@@ -158,7 +177,10 @@ func (p *fetching) follow(stdout io.Reader) {
 	p.cmd.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dead = fmt.Errorf("the process that fetches images ended without a word: %s%s", p.cmd.ProcessState, p.stderr.text())
+	p.dead = fmt.Errorf("the process that fetches images ended without a word: %s", p.cmd.ProcessState)
+	if err != io.EOF {
+		p.dead = fmt.Errorf("the process that fetches images does not speak our language: %w", err)
+	}
 	for _, c := range p.calls {
 		close(c.answer)
 	}
@@ -183,7 +205,7 @@ func (c *call) heed(a *Answer) {
 		if c.client.Warn != nil {
 			c.client.Warn(c.ref, string(a.Warn))
 		}
-	default:
+	case a.final():
 		c.answer <- a
 	}
 }
@@ -218,29 +240,4 @@ func (f *fetcher) close() {
 		<-f.process.ended
 		f.process = nil
 	}
-}
-
-// A head keeps the beginning of what is written to it, where a panic says why.
-type head struct {
-	mu   sync.Mutex
-	kept []byte
-}
-
-const headSize = 4 << 10
-
-func (h *head) Write(b []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.kept = append(h.kept, b[:min(len(b), headSize-len(h.kept))]...)
-	return len(b), nil
-}
-
-// text is what was kept, to be put behind an error.
-func (h *head) text() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(bytes.TrimSpace(h.kept)) == 0 {
-		return ""
-	}
-	return "\n" + strings.TrimRight(string(h.kept), "\n")
 }

@@ -31,9 +31,9 @@
 // A file appears under its final name by a rename, complete and verified. While
 // it is made, its ".part" is locked (flock), so that each is fetched once
 // however many processes want it, and so that what a killed process has left
-// behind is told apart: its lock is free. The next client removes it. All files
-// are verified when they are used; one that was damaged meanwhile, by a power
-// failure say, is removed and fetched again.
+// behind is told apart: its lock is free. The next one that fetches removes it.
+// All files are verified when they are used; one that was damaged meanwhile, by
+// a power failure say, is removed and fetched again.
 //
 // # What is trusted
 //

@@ -6,6 +6,9 @@ import "strconv"
 // other: the Client a Setup and then Requests on the fetcher's standard input,
 // the fetcher Answers on its standard output.
 
+// ProgramFD is where the fetcher's own program is open.
+const ProgramFD = 3
+
 // A Setup is what all requests have in common.
 type Setup struct {
 	Settings Settings
@@ -34,6 +37,9 @@ type Answer struct {
 	Failed      Raw       `json:",omitempty"`
 }
 
+// final tells whether there will be no other.
+func (a *Answer) final() bool { return a.Resolved != nil || a.Config != nil || a.Failed != "" }
+
 // A Raw is a string that need not be UTF-8, as JSON's have to be: names of files
 // need not.
 type Raw string
@@ -48,7 +54,7 @@ func (r *Raw) UnmarshalText(b []byte) error {
 	return err
 }
 
-// Request makes a request of a reference.
+// request is a request about a reference.
 func (r *Ref) request() *Request {
 	return &Request{URL: Raw(r.URL), Dir: Raw(r.dir), Root: Raw(r.root)}
 }

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A store is the cache directory. See the package's documentation for what
-// lies where.
+// A store is the cache directory. See the documentation of package images for
+// what lies where.
 type store struct{ dir string }
 
 const (

@@ -21,7 +21,10 @@ func main() {
 	// The terminal's Ctrl-C is for raptor to act on, which then calls off what it
 	// has asked for. Not ignored: programs started here are to heed it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	if err := serve(os.Stdin, os.Stdout); err != nil {
+	syscall.CloseOnExec(images.ProgramFD)
+	answers := os.Stdout
+	os.Stdout = os.Stderr // whatever a library may print
+	if err := serve(os.Stdin, answers); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -49,11 +52,7 @@ func serve(in io.Reader, out io.Writer) error {
 	}
 	setup.Settings.Cache = string(setup.Cache)
 	s := &server{answers: json.NewEncoder(out)}
-	s.client = &fetch.Client{
-		Settings: setup.Settings,
-		Log:      func(r *images.Ref) io.Writer { return &log{s, s.id(r)} },
-		Warn:     func(r *images.Ref, message string) { s.answer(&images.Answer{ID: s.id(r), Warn: images.Raw(message)}) },
-	}
+	s.client = s.newClient(setup.Settings)
 	for {
 		q := new(images.Request)
 		if err := requests.Decode(q); err == io.EOF {
@@ -74,6 +73,15 @@ func serve(in io.Reader, out io.Writer) error {
 			defer s.calls.Delete(q.ID)
 			s.answer(s.do(ctx, q))
 		}()
+	}
+}
+
+// newClient is one that tells with each answer which request it is about.
+func (s *server) newClient(settings images.Settings) *fetch.Client {
+	return &fetch.Client{
+		Settings: settings,
+		Log:      func(r *images.Ref) io.Writer { return &log{s, s.id(r)} },
+		Warn:     func(r *images.Ref, message string) { s.answer(&images.Answer{ID: s.id(r), Warn: images.Raw(message)}) },
 	}
 }
 
