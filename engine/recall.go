@@ -248,10 +248,10 @@ func (r *Recollection) Watch() *Watch {
 
 // Holds tells whether all files are as they were.
 func (r *Recollection) Holds() bool {
-	const workers = 2
+	const workers, few = 2, 200 // a thread takes longer to start than a few files
 	var all sync.WaitGroup
 	var changed atomic.Bool
-	for part := range slices.Chunk(r.files, len(r.files)/workers+1) {
+	for part := range slices.Chunk(r.files, max(few, len(r.files)/workers+1)) {
 		all.Go(func() {
 			for i := range part {
 				id, err := identify(part[i].path, part[i].follow)
@@ -268,11 +268,9 @@ func (r *Recollection) Holds() bool {
 
 // recollectionVersion begins every encoded Recollection. Then come the files,
 // the events and the container, numbers as varints, strings after their length,
-// lists after their number of elements, and CRC-32 (Castagnoli) over all of it,
-// 4 bytes, little endian.
-const recollectionVersion = "raptor recollection 2\n"
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// lists after their number of elements, and CRC-32 (IEEE: of the two, the one whose
+// tables take no time to make) over all of it, 4 bytes, little endian.
+const recollectionVersion = "raptor recollection 3\n"
 
 // Encode is the form in which a Recollection is kept.
 func (r *Recollection) Encode() []byte {
@@ -304,7 +302,7 @@ func (r *Recollection) Encode() []byte {
 		e.str(r.Epoch)
 		e.layer(r.layer)
 	}
-	return binary.LittleEndian.AppendUint32(e.buf, crc32.Checksum(e.buf, castagnoli))
+	return binary.LittleEndian.AppendUint32(e.buf, crc32.ChecksumIEEE(e.buf))
 }
 
 // DecodeRecollection reads what Encode made; nil if it is damaged or of another
@@ -314,7 +312,7 @@ func DecodeRecollection(data []byte) *Recollection {
 		return nil
 	}
 	body, sum := data[:len(data)-4], data[len(data)-4:]
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(sum) {
+	if crc32.ChecksumIEEE(body) != binary.LittleEndian.Uint32(sum) {
 		return nil
 	}
 	d := &unpacker{buf: body[len(recollectionVersion):]}

@@ -479,6 +479,41 @@ func writeLayout(t *testing.T, dir, word string) {
 	write(t, filepath.Join(dir, "oci-layout"), `{"imageLayoutVersion":"1.0.0"}`)
 }
 
+// What one binary found out is not taken over by another: that may see it in
+// another way.
+func TestAnotherBinaryPlansAnew(t *testing.T) {
+	w := project(t, t.TempDir(), "-- app.rapt --\nFROM tar://busybox.tar\nENV WORD=hello\nENTRYPOINT sh -c \"echo $WORD\"\n")
+	original := program(t, "raptor")
+	binary := filepath.Join(w.dir, "raptor")
+	install := func() {
+		t.Helper()
+		if out, err := exec.Command("cp", "--preserve=timestamps", "--remove-destination", original, binary).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	run := func(want string) {
+		t.Helper()
+		cmd := exec.Command(binary, "run", "app")
+		cmd.Dir = w.dir
+		cmd.Env = append(os.Environ(), "RAPTOR_CACHE_DIR="+filepath.Join(w.dir, "cache"))
+		if out, err := cmd.Output(); string(out) != want || err != nil {
+			t.Errorf("it says %q (%v), want %q", out, err, want)
+		}
+	}
+	install()
+	run("hello\n")
+	time.Sleep(2100 * time.Millisecond)
+	run("hello\n")
+	recollections, _ := filepath.Glob(filepath.Join(w.dir, "cache/recollections/*"))
+	if len(recollections) != 1 {
+		t.Fatalf("recollections are %q, want one", recollections)
+	}
+	lie(t, recollections[0], "hello", "olleh") // shows that it is heeded
+	run("olleh\n")
+	install()
+	run("hello\n")
+}
+
 // addToTar adds a file at a tar's end.
 func addToTar(t *testing.T, archive []byte, name, text string) []byte {
 	t.Helper()
@@ -516,7 +551,7 @@ func lie(t *testing.T, file, old, new string) {
 		t.Fatal(err)
 	}
 	body := bytes.ReplaceAll(data[:len(data)-4], []byte(old), []byte(new))
-	data = binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+	data = binary.LittleEndian.AppendUint32(body, crc32.ChecksumIEEE(body))
 	if err := os.WriteFile(file, data, 0o644); err != nil {
 		t.Fatal(err)
 	}

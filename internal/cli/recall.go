@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"raptor-make/engine"
 	"raptor-make/internal/store"
@@ -34,15 +35,16 @@ func (inv *invocation) recollectionFile(names []string) string {
 	if err != nil {
 		return ""
 	}
-	self, err := os.Stat("/proc/self/exe")
-	if err != nil {
+	// Packages give all that they install the same time, but not the same inode.
+	var self unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &self); err != nil {
 		return ""
 	}
 	h := sha256.New()
-	for _, part := range []any{inv.command, names, dir, o.file, o.set, inv.links.list, cache,
-		sandbox.Rootless(), os.Getenv("SOURCE_DATE_EPOCH"), self.Size(), self.ModTime().UnixNano()} {
+	for _, part := range []any{inv.command, names, dir, o.file, o.set, inv.links.list, cache, os.Getenv("SOURCE_DATE_EPOCH")} {
 		fmt.Fprintf(h, "%q\n", fmt.Sprintf("%q", part))
 	}
+	fmt.Fprintln(h, sandbox.Rootless(), self.Dev, self.Ino, self.Size, self.Mtim.Nano(), self.Ctim.Nano())
 	return filepath.Join(cache, "recollections", hex.EncodeToString(h.Sum(nil))[:32])
 }
 
