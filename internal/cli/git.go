@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,8 +16,6 @@ import (
 	"raptor-make/recipes"
 	"raptor-make/sandbox"
 )
-
-var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
 // git is the directory that holds the files of a link to a git repository at
 // the commit that the lock file pins, or that its revision stands for now. A
@@ -31,10 +28,10 @@ func (l *linker) git(ctx context.Context, p *recipes.Project, link *recipes.Link
 	if l.inv.make.update {
 		pinned = false
 	}
-	if !pinned && fullCommit.MatchString(rev) {
+	if !pinned && isFullCommit(rev) {
 		commit, pinned = rev, true
 	}
-	if pinned && !fullCommit.MatchString(commit) {
+	if pinned && !isFullCommit(commit) {
 		return "", fmt.Errorf("the lock file pins %s of %s to %q, which is no commit", rev, url, commit)
 	}
 	if pinned {
@@ -151,4 +148,10 @@ func withoutEmpty(env []string) []string {
 		last[key] = true
 	}
 	return kept
+}
+
+// isFullCommit tells whether a revision is the whole name of a commit, in
+// either of git's two object formats.
+func isFullCommit(rev string) bool {
+	return (len(rev) == 40 || len(rev) == 64) && strings.Trim(rev, "0123456789abcdef") == ""
 }

@@ -22,7 +22,7 @@ import (
 type layoutImage struct{ *images.Layout }
 
 func (i *layoutImage) resolve(ctx context.Context, c *Client, r *images.Ref) (*images.Resolved, error) {
-	want, err := c.ParsePlatform()
+	want, err := c.wanted()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func listOr(list []string, none string) string {
 }
 
 func (i *layoutImage) unpack(ctx context.Context, c *Client, r *images.Ref, res *images.Resolved, dest string, p images.Progress) (*images.Config, error) {
-	want, err := c.ParsePlatform()
+	want, err := c.wanted()
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,12 @@ func choose(entries []ispec.Descriptor, want platform.Platform) (ispec.Descripto
 	return *best, nil
 }
 
+// wanted is the platform that images are wanted for.
+func (c *Client) wanted() (platform.Platform, error) {
+	p, err := c.ParsePlatform()
+	return platform.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}, err
+}
+
 func fromOCI(p *ispec.Platform) platform.Platform {
 	return platform.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant,
 		OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}

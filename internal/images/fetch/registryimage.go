@@ -18,7 +18,7 @@ import (
 type registryImage struct{ *images.Reference }
 
 func (i *registryImage) resolve(ctx context.Context, c *Client, r *images.Ref) (*images.Resolved, error) {
-	want, err := c.ParsePlatform()
+	want, err := c.wanted()
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (i *registryImage) unpack(ctx context.Context, c *Client, r *images.Ref, re
 }
 
 func (i *registryImage) unpackOnce(ctx context.Context, c *Client, res *images.Resolved, dest string, report images.Progress) (*images.Config, error) {
-	want, err := c.ParsePlatform()
+	want, err := c.wanted()
 	if err != nil {
 		return nil, err
 	}

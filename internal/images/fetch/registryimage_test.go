@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/regclient/regclient/types/platform"
 
 	"raptor-make/internal/images"
 )
@@ -117,6 +118,36 @@ func forPlatform(t testing.TB, p ispec.Platform) *testImage {
 	return i.build(t)
 }
 
+// TestPlatformNames: raptor and the library for registries mean the same by a
+// platform, however it is spelled.
+func TestPlatformNames(t *testing.T) {
+	for _, name := range []string{
+		"linux/amd64", "linux/amd64/v1", "linux/amd64/v3", "linux/x86_64", "linux/x86-64", "Linux/AMD64", "linux/386", "linux/i386",
+		"linux/arm64", "linux/arm64/v8", "linux/arm64/8", "linux/aarch64", "linux/arm64/v9", "linux/arm", "linux/arm/v5", "linux/arm/5", "linux/arm/6",
+		"linux/arm/7", "linux/arm/8", "linux/arm/v6", "linux/armhf", "linux/armel", "linux/riscv64", "linux/ppc64le", "linux/s390x", "linux/loong64",
+	} {
+		want, err := platform.Parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t)
+		c.Platform = name
+		if got, err := c.wanted(); err != nil || got.String() != want.String() {
+			t.Errorf("%s is %s (%v), want %s", name, got, err, want)
+		}
+		if got, err := c.ParsePlatform(); err != nil || got.String() != want.String() {
+			t.Errorf("%s is called %s (%v), want %s", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"linux", "amd64", "linux/", "/amd64", "linux//v7", "linux/arm/v7/x", "linux/a b", "linux/ä", "linux/amd64,osver=1"} {
+		c := newClient(t)
+		c.Platform = name
+		if got, err := c.wanted(); err == nil {
+			t.Errorf("%q is %s", name, got)
+		}
+	}
+}
+
 func TestPlatforms(t *testing.T) {
 	h := newHub(t)
 	attestation := forPlatform(t, ispec.Platform{OS: "unknown", Architecture: "unknown"})
@@ -126,16 +157,16 @@ func TestPlatforms(t *testing.T) {
 		forPlatform(t, ispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}),
 		forPlatform(t, ispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"}),
 		forPlatform(t, amd64))
-	for platform, want := range map[string]string{
+	for name, want := range map[string]string{
 		"linux/amd64": "amd64", "linux/arm64": "arm64v8", "linux/arm64/v8": "arm64v8",
 		"linux/arm": "armv7", "linux/arm/v7": "armv7", "linux/arm/v6": "armv5", "linux/amd64/v3": "amd64v3",
 	} {
 		for _, url := range []string{"docker://" + h.host() + "/os:v1", "docker://" + h.host() + "/os@" + index.String()} {
 			c := newClient(t)
-			c.Platform = platform
+			c.Platform = name
 			dest, _ := mustFetch(t, c, url)
 			if diff := cmp.Diff([]string{"arch=" + want}, tree(t, dest)); diff != "" {
-				t.Errorf("%s: %s", platform, diff)
+				t.Errorf("%s: %s", name, diff)
 			}
 		}
 	}
