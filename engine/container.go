@@ -38,6 +38,9 @@ func (e *Engine) imageEnv(l *Layer) []string {
 		if l.Image == nil {
 			continue
 		}
+		if l.Image.env != nil {
+			return l.Image.env
+		}
 		if record, err := e.Store.Layer(l.Dir, string(l.Key)); err == nil {
 			return record.Env
 		}

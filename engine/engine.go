@@ -137,6 +137,7 @@ type Image struct {
 	Resolved *images.Resolved
 
 	from rapt.Span // a FROM that names it
+	env  []string  // recollected; nil: its record has it
 }
 
 // Stack lists the layers that l stands on and l itself, lowest first.

@@ -40,8 +40,9 @@ type Recollection struct {
 	Store  string  // the store's directory if there is a container, else ""
 	Epoch  string  // as in Engine
 
-	files []watched
-	layer *Layer // of the container's target; nil if there is none
+	files    []watched
+	layer    *Layer   // of the container's target; nil if there is none
+	imageEnv []string // of the base image that it stands on
 }
 
 // A watched file is one whose identity counts.
@@ -161,7 +162,7 @@ func (e *Engine) Recollect(p *Plan, began time.Time) *Recollection {
 		if len(c.bindings) > 0 || c.Job.StateDir.Text != "" {
 			return nil // what is mounted is looked at each time
 		}
-		r.Store, r.Epoch, r.layer = e.Store.Path(""), e.Epoch, c.Layer
+		r.Store, r.Epoch, r.layer, r.imageEnv = e.Store.Path(""), e.Epoch, c.Layer, e.imageEnv(c.Layer)
 	}
 	for _, s := range p.Steps {
 		if s.State != Current {
@@ -300,7 +301,7 @@ func (r *Recollection) Encode() []byte {
 	e.str(r.Store)
 	if r.layer != nil {
 		e.str(r.Epoch)
-		e.layer(r.layer)
+		e.layer(r.layer, r.imageEnv)
 	}
 	return binary.LittleEndian.AppendUint32(e.buf, crc32.ChecksumIEEE(e.buf))
 }
@@ -342,18 +343,14 @@ func DecodeRecollection(data []byte) *Recollection {
 
 // layer packs what Container needs of a target: which layers it stands on, with
 // the key of a base image, and what its program says about containers.
-func (e *packer) layer(top *Layer) {
+func (e *packer) layer(top *Layer, imageEnv []string) {
 	stack := top.Stack()
 	var dirs []string
 	for _, l := range stack {
 		dirs = append(dirs, l.Dir)
 	}
 	e.strs(dirs)
-	image := LayerKey("")
-	if stack[0].Image != nil {
-		image = stack[0].Key
-	}
-	e.str(string(image))
+	e.strs(imageEnv)
 	e.str(top.Name)
 	var env []string
 	dir := "/"
@@ -376,21 +373,21 @@ func (d *unpacker) layer() (top *Layer) {
 	for _, dir := range d.strs() {
 		top = &Layer{Dir: dir, Below: top}
 	}
-	image := d.str()
+	env := d.strs()
 	if top == nil {
 		d.short = true
 		return nil
 	}
-	if bottom := top.Stack()[0]; image != "" {
-		bottom.Image, bottom.Key = &Image{}, LayerKey(image)
+	if len(env) > 0 {
+		top.Stack()[0].Image = &Image{env: env}
 	}
 	top.Name = d.str()
-	env := &rapt.Env{}
+	set := &rapt.Env{}
 	for _, v := range d.strs() {
 		key, value, _ := cutVar(v)
-		env.Vars = append(env.Vars, rapt.Var{Key: key, Value: value})
+		set.Vars = append(set.Vars, rapt.Var{Key: key, Value: value})
 	}
-	top.Program = &rapt.Program{Build: []*rapt.Instruction{{Op: env}, {Op: &rapt.Workdir{Path: d.str()}}}}
+	top.Program = &rapt.Program{Build: []*rapt.Instruction{{Op: set}, {Op: &rapt.Workdir{Path: d.str()}}}}
 	for _, words := range []*[]string{&top.Program.Entrypoint, &top.Program.Cmd} {
 		given := d.num() == 1
 		if list := d.strs(); given {
