@@ -100,16 +100,16 @@ func (inv *invocation) carryOut(ctx context.Context, e *engine.Engine, plan *eng
 		return e.Run(ctx, plan, sink)
 	})
 	if plan.Failed != nil {
-		err = errors.Join(err, debugShell(ctx, plan.Failed))
+		err = errors.Join(err, inv.debugShell(ctx, plan.Failed))
 	}
 	return err
 }
 
 // debugShell lets the user look around in a step that failed.
-func debugShell(ctx context.Context, shell *engine.DebugShell) error {
+func (inv *invocation) debugShell(ctx context.Context, shell *engine.DebugShell) error {
 	defer shell.Close()
 	fmt.Fprintf(os.Stderr, "\nA shell in the sandbox of %s, as it was when it failed. Leave it with exit.\n", shell.Step)
-	ctx, signals, stop := handedOn(ctx)
+	ctx, signals, stop := inv.interrupts.handedOn(ctx)
 	defer stop()
 	streams, env := onTerminal()
 	streams.Signals = signals

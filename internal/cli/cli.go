@@ -3,15 +3,12 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +19,7 @@ import (
 
 // Raptor runs the program raptor with its arguments and returns its exit
 // status.
-func Raptor(args []string) int { return run(newRoot("raptor"), args) }
+func Raptor(args []string) int { return run(newRoot("raptor", args), args) }
 
 // RaptorMake runs the program raptor-make: raptor make.
 func RaptorMake(args []string) int {
@@ -42,7 +39,31 @@ type root struct {
 	*invocation
 }
 
-func newRoot(name string) *root {
+// commands are those of raptor, in the order of its help.
+var commands = []struct {
+	name string
+	make func(*invocation) *cobra.Command
+}{
+	{"build", (*invocation).buildCommand},
+	{"run", (*invocation).runCommand},
+	{"make", (*invocation).makeCommand},
+	{"check", (*invocation).checkCommand},
+	{"dump", (*invocation).dumpCommand},
+	{"show", (*invocation).showCommand},
+	{"graph", (*invocation).graphCommand},
+	{"explain", (*invocation).explainCommand},
+	{"fmt", (*invocation).fmtCommand},
+	{"logs", (*invocation).logsCommand},
+	{"clean", (*invocation).cleanCommand},
+	{"init", (*invocation).initCommand},
+	{"doctor", (*invocation).doctorCommand},
+	{"version", (*invocation).versionCommand},
+}
+
+// newRoot makes the command of raptor. It has all commands below it, but where
+// the first argument names one, only that: each of the others would take a
+// hundredth of the time in which raptor starts.
+func newRoot(name string, args []string) *root {
 	inv := &invocation{}
 	c := &cobra.Command{
 		Use:   name,
@@ -52,9 +73,16 @@ and runs the jobs of a Raptor.toml, which turn layers into images.`,
 		Version: version(),
 	}
 	inv.common(c)
-	c.AddCommand(inv.buildCommand(), inv.runCommand(), inv.makeCommand(), inv.checkCommand(), inv.dumpCommand(),
-		inv.showCommand(), inv.graphCommand(), inv.explainCommand(), inv.fmtCommand(), inv.logsCommand(),
-		inv.cleanCommand(), inv.initCommand(), inv.doctorCommand(), inv.versionCommand())
+	for _, command := range commands {
+		if len(args) > 0 && args[0] == command.name {
+			c.AddCommand(command.make(inv))
+			c.CompletionOptions.DisableDefaultCmd = true
+			return &root{c, inv}
+		}
+	}
+	for _, command := range commands {
+		c.AddCommand(command.make(inv))
+	}
 	return &root{c, inv}
 }
 
@@ -76,47 +104,12 @@ func run(r *root, args []string) int {
 	r.SetOut(os.Stdout)
 	r.SetErr(os.Stderr)
 	r.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{err, c} })
-	ctx, stop := interruptible(r.closeDisplay)
-	defer stop()
+	ctx, interrupts := interruptible(r.closeDisplay)
+	r.interrupts = interrupts
 	err := r.ExecuteContext(ctx)
 	r.closeImages()
 	sandbox.Close()
 	return r.finish(err)
-}
-
-var errInterrupted = errors.New("interrupted")
-
-// patience is how long after an interrupt all that it stops may take to end:
-// a disk that is slow, or gone, can hold up anything. The next build removes
-// what is left behind then, as after a kill.
-const patience = 1500 * time.Millisecond
-
-// interruptible is a context that the first interrupt ends. A second one ends
-// the program, after last, and so does the end of our patience: whatever still
-// runs in sandboxes ends with it.
-func interruptible(last func()) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) has it
-		signal.Notify(signals, syscall.SIGHUP)
-	}
-	go func() {
-		if _, ok := <-signals; !ok {
-			return
-		}
-		cancel(errInterrupted)
-		select {
-		case _, ok := <-signals:
-			if !ok {
-				return
-			}
-		case <-time.After(patience):
-		}
-		last()
-		os.Exit(statusInterrupted)
-	}()
-	return ctx, func() { signal.Stop(signals); close(signals); cancel(nil) }
 }
 
 // A usageError is a mistake on the command line.

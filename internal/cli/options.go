@@ -35,6 +35,8 @@ type invocation struct {
 	display atomic.Pointer[ui.Display] // that has the terminal just now
 	watched *engine.Watch              // what the last plan was made from
 	client  *images.Client             // its client
+
+	interrupts *interrupts
 }
 
 // common adds the options that all commands have.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -64,9 +63,6 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	j, err := inv.container(c, args[0], args[1:])
 	if err != nil {
 		return err
-	}
-	if !inv.noAct && os.Geteuid() == 0 { // others begin again first
-		sandbox.Prepare()
 	}
 	if done, err := inv.recallRun(c.Context(), j); done || err != nil {
 		return err
@@ -158,7 +154,7 @@ func (inv *invocation) runContainer(ctx context.Context, e *engine.Engine, p *en
 	if isTerminal() {
 		streams, env = onTerminal()
 	}
-	ctx, signals, stop := handedOn(ctx)
+	ctx, signals, stop := inv.interrupts.handedOn(ctx)
 	defer stop()
 	streams.Signals = signals
 	err := e.Container(ctx, p, streams, env)
@@ -190,39 +186,4 @@ func onTerminal() (streams sandbox.Streams, env []string) {
 		env = append(env, "TERM="+t)
 	}
 	return sandbox.Streams{Terminal: os.Stdin}, env
-}
-
-// handedOn is for the time that a container runs: interrupts are its own. The
-// second one is ours, and the container then has to end while we have patience.
-func handedOn(outer context.Context) (context.Context, <-chan os.Signal, func()) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(outer))
-	signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	got := make(chan os.Signal, 8)
-	on := make(chan os.Signal, 8)
-	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	terminal, _ := term.GetState(int(os.Stdin.Fd())) // nil if it is none
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		select {
-		case <-ended:
-		case <-time.After(patience):
-			if terminal != nil {
-				term.Restore(int(os.Stdin.Fd()), terminal)
-			}
-			os.Exit(statusInterrupted)
-		}
-	})
-	go func() {
-		interrupts := 0
-		for s := range got {
-			if s == syscall.SIGINT {
-				interrupts++
-			}
-			if interrupts > 1 {
-				cancel(errInterrupted)
-			}
-			on <- s
-		}
-	}()
-	return ctx, on, func() { stop(); close(ended); signal.Stop(got); cancel(nil) }
 }
