@@ -24,7 +24,9 @@ var allowed = map[string][]string{
 	"internal/store":          {"golang.org/x/sys/"},
 	"internal/ui":             {"engine", "github.com/fatih/color", "golang.org/x/", "github.com/clipperhouse/displaywidth"},
 	"internal/helper":         {"golang.org/x/sys/"},
-	"internal/images":         {"internal/helper", "github.com/regclient/regclient/types/platform"},
+	"internal/ahead":          {"sandbox"},
+	"internal/calm":           {"golang.org/x/sys/"},
+	"internal/images":         {"internal/helper"},
 	"internal/images/fetch":   {"internal/images", "golang.org/x/", "github.com/"},
 	"internal/images/fetcher": {"internal/images", "internal/images/fetch"},
 }

@@ -97,6 +97,7 @@ var attacks = []attack{
 	{name: "the agent's memory as a file", without: traced, script: "/probe open /proc/1/mem 0"},
 	{name: "the agent's root", without: traced, script: "ls /proc/1/root/"},
 	{name: "the agent's program", without: traced, script: "/probe open /proc/1/exe 0"},
+	{name: "the file of the agent's program", without: traced, script: "chmod 777 /proc/1/exe", set: keptAgent, open: func(b *box) { b.agent = b.plain }},
 	{name: "the agent's descriptors", without: traced, script: "ls -l /proc/1/fd/ | grep -q pipe"},
 	{name: "the agent's directory", without: traced, script: "readlink /proc/1/cwd"},
 	{name: "the agent's environment", without: traced, script: "grep -q GOGC /proc/1/environ"},
@@ -210,6 +211,28 @@ var (
 		return helper.Seal("raptor-agent", program)
 	})
 )
+
+// keptAgent is an agent that does not protect itself, started from a file that
+// is kept, and without the mount that protects that.
+func keptAgent(t *testing.T, b *box) []string {
+	weak, err := weakAgent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", weak.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.weak = traced
+	if b.agent, err = helper.Keep(filepath.Join(t.TempDir(), "kept"), "raptor-agent", program); err != nil {
+		t.Fatal(err)
+	}
+	if b.plain, err = os.Open(b.agent.Name()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.plain.Close() })
+	return nil
+}
 
 // prebuilt is the program that a variable names, for machines without Go, or
 // what build builds.

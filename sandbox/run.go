@@ -250,13 +250,13 @@ func (s *session) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	stopKilling := context.AfterFunc(ctx, func() { s.agent.process.Kill() }) // process 1: all others go with it
+	stopKilling := context.AfterFunc(ctx, func() { s.agent.process.kill() }) // process 1: all others go with it
 	defer stopKilling()
 	detach := s.attach()
 	stopSignals := s.forward()
 	defer stopSignals()
 	result, err := s.follow()
-	state, werr := s.agent.process.Wait()
+	state, werr := s.agent.process.wait()
 	if err == nil && result == nil {
 		err = &SetupError{Stage: agentLost, Err: ended(state, werr)}
 	}
@@ -317,7 +317,7 @@ func (s *session) start() error {
 // introduce gives the agent what it cannot take for itself, and waits for.
 func (s *session) introduce() error {
 	if s.limiter != nil {
-		if err := s.limiter.join(s.agent.process.Pid); err != nil {
+		if err := s.limiter.join(s.agent.process.pid); err != nil {
 			return limitError(err)
 		}
 		s.agent.control.Write([]byte{wire.GoAhead})
@@ -345,7 +345,7 @@ func (s *session) blame(err error) error {
 
 const agentLost = "run agent"
 
-func ended(state *os.ProcessState, err error) error {
+func ended(state fmt.Stringer, err error) error {
 	if err != nil {
 		return fmt.Errorf("it ended without a word: %w", err)
 	}

@@ -61,6 +61,7 @@ func write(t *testing.T, path, content string, mode fs.FileMode) {
 type box struct {
 	Spec
 	out, err bytes.Buffer
+	plain    *os.File // of keptAgent
 }
 
 func newBox(t *testing.T, layers ...string) *box {

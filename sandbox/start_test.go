@@ -37,8 +37,8 @@ func TestPrepare(t *testing.T) {
 			}
 			a := wait(list[0])
 			if killed {
-				a.process.Kill()
-				if err := unix.Waitid(unix.P_PID, a.process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+				a.process.kill()
+				if err := unix.Waitid(unix.P_PID, a.process.pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -49,7 +49,7 @@ func TestPrepare(t *testing.T) {
 			if list := waiting(); len(list) != 0 {
 				t.Errorf("%d agents still wait", len(list))
 			}
-			if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+			if err := unix.Kill(a.process.pid, 0); err != unix.ESRCH {
 				t.Errorf("the agent that was prepared is still there: %v", err)
 			}
 		})
@@ -62,7 +62,7 @@ func TestPrepare(t *testing.T) {
 	s := syncers.idle[0]
 	Close()
 	for what, a := range map[string]*agent{"prepared": a, "kept": s} {
-		if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+		if err := unix.Kill(a.process.pid, 0); err != unix.ESRCH {
 			t.Errorf("the agent that was %s is still there: %v", what, err)
 		}
 	}
@@ -78,10 +78,10 @@ func TestPrepare(t *testing.T) {
 	}
 	deadline := time.Now().Add(preparedFor + 30*time.Second)
 	for _, a := range agents {
-		for unix.Kill(a.process.Pid, 0) == nil && time.Now().Before(deadline) {
+		for unix.Kill(a.process.pid, 0) == nil && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)
 		}
-		if err := unix.Kill(a.process.Pid, 0); err != unix.ESRCH {
+		if err := unix.Kill(a.process.pid, 0); err != unix.ESRCH {
 			t.Errorf("an agent still waits: %v", err)
 		}
 	}
@@ -106,5 +106,13 @@ func TestManySources(t *testing.T) {
 		if err != nil || string(text) != fmt.Sprintln(i) {
 			t.Fatalf("f%d: %v, %q", i, err, text)
 		}
+	}
+}
+
+// TestTimerSlack: agents are started with more than programs shall have.
+func TestTimerSlack(t *testing.T) {
+	b := newBox(t, lower(t))
+	if err := b.run(sh("cat /proc/self/timerslack_ns")); err != nil || b.out.String() != "50000\n" {
+		t.Errorf("it is %q (%v), want 50000", b.out.String(), err)
 	}
 }

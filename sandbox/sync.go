@@ -34,7 +34,7 @@ func Sync(ctx context.Context, whole bool, files ...*os.File) error {
 	if whole {
 		call, op = wire.SyncWhole, "syncfs"
 	}
-	stop := context.AfterFunc(ctx, func() { s.process.Kill() }) // heeded when the disk has answered
+	stop := context.AfterFunc(ctx, func() { s.process.kill() }) // heeded when the disk has answered
 	for some := range slices.Chunk(files, wire.FilesMost) {
 		var errno unix.Errno
 		if errno, err = s.sync(call, some); err == nil && errno != 0 {

@@ -7,6 +7,7 @@ package main
 import (
 	"os"
 
+	_ "raptor-make/internal/calm"
 	"raptor-make/internal/cli"
 )
 

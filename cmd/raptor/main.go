@@ -7,6 +7,8 @@ package main
 import (
 	"os"
 
+	_ "raptor-make/internal/ahead"
+	_ "raptor-make/internal/calm"
 	"raptor-make/internal/cli"
 )
 

@@ -1,7 +1,7 @@
 // Package helper gives the programs that raptor starts beside itself: the agent
 // of a sandbox, and the fetcher of base images. Each is embedded in raptor, so
-// that one file is all that has to be installed, and started from a file in
-// memory that nobody can change.
+// that one file is all that has to be installed, and started from a file that
+// nobody can change.
 package helper
 
 import (
@@ -26,16 +26,26 @@ type Program struct {
 	// Source, if that is not set either, is the directory of its source below the
 	// module's root: it is built.
 	Source string
+	// KeptIn is the directory in which an embedded program is kept for the
+	// processes to come, see Keep; "" if there is none. May be nil.
+	KeptIn func() string
 
 	once sync.Once
 	file *os.File
 	err  error
 }
 
-// File is the program as a sealed file in memory: made at the first call, one
-// for all, and not to be closed.
+// File is the program in a file that nobody can change, a kept one or a sealed
+// one in memory: made at the first call, one for all, and not to be closed.
 func (p *Program) File() (*os.File, error) {
 	p.once.Do(func() {
+		if p.Embedded != nil && p.KeptIn != nil {
+			if dir := p.KeptIn(); dir != "" {
+				if p.file, p.err = Keep(dir, p.Name, p.Embedded); p.err == nil {
+					return
+				}
+			}
+		}
 		var program []byte
 		if program, p.err = p.Read(); p.err == nil {
 			p.file, p.err = Seal(p.Name, program)
