@@ -23,29 +23,32 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // environment is what every program of a layer is started with, before ENV.
 // Later values of a variable win.
-func (e *Engine) environment(l *Layer) []string {
+func (e *Engine) environment(l *Layer) ([]string, error) {
 	env := []string{"PATH=" + defaultPath, "HOME=/root", "container=raptor"}
 	env = append(env, e.Proxies...)
 	if e.Epoch != "" {
 		env = append(env, "SOURCE_DATE_EPOCH="+e.Epoch)
 	}
-	return append(env, e.imageEnv(l)...)
+	image, err := e.imageEnv(l)
+	return append(env, image...), err
 }
 
 // imageEnv is the Env of the base image that a layer stands on.
-func (e *Engine) imageEnv(l *Layer) []string {
+func (e *Engine) imageEnv(l *Layer) ([]string, error) {
 	for ; l != nil; l = l.Below {
 		if l.Image == nil {
 			continue
 		}
 		if l.Image.env != nil {
-			return l.Image.env
+			return l.Image.env, nil
 		}
-		if record, err := e.Store.Layer(l.Dir, string(l.Key)); err == nil {
-			return record.Env
+		record, err := e.Store.Layer(l.Dir, string(l.Key))
+		if err != nil {
+			return nil, fmt.Errorf("read what base image %s sets: %w", l.Name, err)
 		}
+		return record.Env, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // entrypoint and command are what a container runs.
@@ -147,7 +150,11 @@ func (e *Engine) start(ctx context.Context, c *Container, extra []string) (_ *ru
 	if err := e.changes(ctx, c, r); err != nil {
 		return nil, err
 	}
-	env, dir := e.environment(c.Layer), "/"
+	dir := "/"
+	env, err := e.environment(c.Layer)
+	if err != nil {
+		return nil, err
+	}
 	for _, in := range c.Layer.Program.Build {
 		env, dir = follow(in.Op, env, dir)
 	}

@@ -58,8 +58,12 @@ func within(dir, p string) string {
 
 // actions is what building a layer takes, and which instruction each action
 // comes from.
-func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instruction) {
-	env, dir := e.environment(l), "/"
+func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instruction, err error) {
+	dir := "/"
+	env, err := e.environment(l)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, in := range l.Program.Build {
 		env, dir = follow(in.Op, env, dir)
 		a := e.action(in.Op, env, dir)
@@ -71,7 +75,7 @@ func (e *Engine) actions(l *Layer) (actions []sandbox.Action, from []*rapt.Instr
 			actions, from = append(actions, a), append(from, in)
 		}
 	}
-	return actions, from
+	return actions, from, nil
 }
 
 func (e *Engine) action(op rapt.Op, env []string, dir string) sandbox.Action {
@@ -183,8 +187,11 @@ func (e *Engine) buildProgram(ctx context.Context, s *stepRun, build *store.Buil
 	if e.Network == "none" {
 		spec.Network = sandbox.NoNetwork
 	}
-	var from []*rapt.Instruction
-	spec.Actions, from = e.actions(l)
+	actions, from, err := e.actions(l)
+	if err != nil {
+		return err
+	}
+	spec.Actions = actions
 	before, err := e.stamps(l)
 	if err != nil {
 		return err

@@ -162,7 +162,11 @@ func (e *Engine) Recollect(p *Plan, began time.Time) *Recollection {
 		if len(c.bindings) > 0 || c.Job.StateDir.Text != "" {
 			return nil // what is mounted is looked at each time
 		}
-		r.Store, r.Epoch, r.layer, r.imageEnv = e.Store.Path(""), e.Epoch, c.Layer, e.imageEnv(c.Layer)
+		var err error
+		if r.imageEnv, err = e.imageEnv(c.Layer); err != nil {
+			return nil
+		}
+		r.Store, r.Epoch, r.layer = e.Store.Path(""), e.Epoch, c.Layer
 	}
 	for _, s := range p.Steps {
 		if s.State != Current {
@@ -342,7 +346,7 @@ func DecodeRecollection(data []byte) *Recollection {
 }
 
 // layer packs what Container needs of a target: which layers it stands on, with
-// the key of a base image, and what its program says about containers.
+// what a base image sets, and what its program says about containers.
 func (e *packer) layer(top *Layer, imageEnv []string) {
 	stack := top.Stack()
 	var dirs []string

@@ -31,9 +31,15 @@ func startProcess(path string, args []string, attr *syscall.ProcAttr) (*process,
 // goroutine.
 func (p *process) kill() {
 	conn, err := p.fd.SyscallConn()
-	if err == nil {
-		conn.Control(func(fd uintptr) { unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	if err != nil {
+		return
 	}
+	conn.Control(func(fd uintptr) { // not once it is closed
+		err := unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0)
+		if err != nil && err != unix.ESRCH { // some filters don't let it pass
+			unix.Kill(p.pid, unix.SIGKILL)
+		}
+	})
 }
 
 // wait waits for the process to end. It is called once.

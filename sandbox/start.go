@@ -1,9 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -18,19 +18,7 @@ import (
 
 // agentProgram is the agent. Nothing inside a sandbox can change what the next
 // one is started with.
-var agentProgram = helper.Program{Name: "raptor-agent", Embedded: embedded, Variable: "RAPTOR_AGENT", Source: "sandbox/agent", KeptIn: runtimeDir}
-
-// runtimeDir is a directory of our own that does not outlive the machine's, or
-// the user's, session.
-func runtimeDir() string {
-	if !Rootless() {
-		return "/run/raptor-make"
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "raptor-make")
-	}
-	return ""
-}
+var agentProgram = helper.Program{Name: "raptor-agent", Embedded: embedded, Variable: "RAPTOR_AGENT", Source: "sandbox/agent", KeptIn: "/run/raptor-make"}
 
 // An agent is the agent's program, running. It waits to be told what to do, and
 // ends when its socket is closed, or we are gone: a parent death signal would
@@ -50,11 +38,24 @@ func startAgent(program *os.File, attr *syscall.SysProcAttr, args ...string) (*a
 	theirs := os.NewFile(uintptr(pair[1]), "control")
 	defer theirs.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err == nil {
-		defer null.Close()
+	if err != nil {
+		a.control.Close()
+		return nil, err
+	}
+	defer null.Close()
+	start := func(program *os.File) (*process, error) {
 		defer slacken()()
-		a.process, err = startProcess(agentPath, append([]string{"raptor-agent"}, args...),
+		return startProcess(agentPath, append([]string{"raptor-agent"}, args...),
 			&syscall.ProcAttr{Dir: "/", Env: agentEnv, Files: agentFiles(null, theirs, program), Sys: attr})
+	}
+	a.process, err = start(program)
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		// Some policies let nobody execute what is in /run.
+		if kept, _ := agentProgram.File(); kept == program {
+			if sealed, serr := agentProgram.InMemory(); serr == nil && sealed != kept {
+				a.process, err = start(sealed)
+			}
+		}
 	}
 	if err != nil {
 		a.control.Close()
@@ -161,6 +162,13 @@ func (p *preparing) start() {
 	}
 	p.agent, _ = startAgent(program, &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true}) // Run tries again, and tells why
 	time.AfterFunc(preparedFor, p.expire)
+}
+
+// Prepared tells whether an agent waits for the next Run.
+func Prepared() bool {
+	prepared.Lock()
+	defer prepared.Unlock()
+	return len(prepared.agents) > 0
 }
 
 // popPrepared is the one that waits longest; from now on nobody else has it.

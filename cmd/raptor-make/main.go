@@ -7,7 +7,6 @@ package main
 import (
 	"os"
 
-	_ "raptor-make/internal/calm"
 	"raptor-make/internal/cli"
 )
 

@@ -8,7 +8,6 @@ import (
 	"os"
 
 	_ "raptor-make/internal/ahead"
-	_ "raptor-make/internal/calm"
 	"raptor-make/internal/cli"
 )
 

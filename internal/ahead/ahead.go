@@ -10,19 +10,32 @@ package ahead
 
 import (
 	"os"
-	"slices"
+	"strings"
 
 	"raptor-make/sandbox"
 )
 
 func init() {
-	if len(os.Args) < 3 || os.Args[1] != "run" && os.Args[1] != "r" || os.Geteuid() != 0 {
-		return
+	if len(os.Args) > 2 && (os.Args[1] == "run" || os.Args[1] == "r") && os.Geteuid() == 0 && acts(os.Args[2:]) {
+		sandbox.Prepare()
 	}
-	for _, not := range []string{"-n", "--no-act", "-h", "--help"} {
-		if slices.Contains(os.Args[2:], not) {
-			return
+}
+
+// acts tells whether a call is sure to do something: options are not understood
+// yet. Where it cannot be told, an agent is started later.
+func acts(args []string) bool {
+	if os.Getenv("RAPTOR_NO_ACT") != "" {
+		return false
+	}
+	for _, arg := range args {
+		switch {
+		case arg == "--":
+			return true
+		case strings.HasPrefix(arg, "--no-act"), strings.HasPrefix(arg, "--help"):
+			return false
+		case strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && strings.ContainsAny(arg, "nh"):
+			return false
 		}
 	}
-	sandbox.Prepare()
+	return true
 }

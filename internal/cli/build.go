@@ -110,6 +110,7 @@ func (inv *invocation) debugShell(ctx context.Context, shell *engine.DebugShell)
 	defer shell.Close()
 	fmt.Fprintf(os.Stderr, "\nA shell in the sandbox of %s, as it was when it failed. Leave it with exit.\n", shell.Step)
 	ctx, signals, stop := inv.interrupts.handedOn(ctx)
+	defer inv.interrupts.restore()
 	defer stop()
 	streams, env := onTerminal()
 	streams.Signals = signals

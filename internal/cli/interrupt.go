@@ -24,6 +24,7 @@ const patience = 1500 * time.Millisecond
 // each signal that is wanted, or wanted no more.
 type interrupts struct {
 	signals chan os.Signal
+	nohup   bool // hangups are to be ignored, as nohup(1) has it
 
 	mu     sync.Mutex
 	handle func(os.Signal)
@@ -38,18 +39,19 @@ func interruptible(last func()) (context.Context, *interrupts) {
 		last()
 		os.Exit(statusInterrupted)
 	})
-	i := &interrupts{signals: make(chan os.Signal, 8), handle: func(s os.Signal) {
+	i := &interrupts{signals: make(chan os.Signal, 8), nohup: signal.Ignored(syscall.SIGHUP)}
+	i.handle = func(s os.Signal) {
 		switch {
-		case s == syscall.SIGQUIT, s == syscall.SIGUSR1, s == syscall.SIGUSR2:
-			return // of a container that has just ended
+		case s == syscall.SIGQUIT, s == syscall.SIGUSR1, s == syscall.SIGUSR2, s == syscall.SIGHUP && i.nohup:
+			return // for a container that has just ended
 		case ctx.Err() != nil:
 			end()
 		}
 		cancel(errInterrupted)
 		time.AfterFunc(patience, end)
-	}}
+	}
 	signal.Notify(i.signals, syscall.SIGINT, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) has it
+	if !i.nohup {
 		signal.Notify(i.signals, syscall.SIGHUP)
 	}
 	go func() {
@@ -72,8 +74,13 @@ func (i *interrupts) swap(handle func(os.Signal)) func(os.Signal) {
 	return before
 }
 
+// containers have these signals handed on as well. Only they do: raptor has no
+// use for them.
+var containers = []os.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
+
 // handedOn is for the time that a container runs: interrupts are its own. The
 // second one is ours, and the container then has to end while we have patience.
+// Whoever goes on after it has to call restore, too.
 func (i *interrupts) handedOn(outer context.Context) (context.Context, <-chan os.Signal, func()) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(outer))
 	terminal, _ := term.GetState(int(os.Stdin.Fd())) // nil if it is none
@@ -99,14 +106,22 @@ func (i *interrupts) handedOn(outer context.Context) (context.Context, <-chan os
 		}
 		select {
 		case on <- s:
-		case <-ended:
+		default: // nobody has taken the last eight
 		}
 	})
-	signal.Notify(i.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(i.signals, containers...)
 	return ctx, on, func() {
 		stop()
 		close(ended)
 		i.swap(before)
 		cancel(nil)
+	}
+}
+
+// restore gives the signals that only containers have their meaning again.
+func (i *interrupts) restore() {
+	signal.Reset(containers...)
+	if !i.nohup {
+		signal.Notify(i.signals, syscall.SIGHUP)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"raptor-make/engine"
+	"raptor-make/internal/calm"
 	"raptor-make/internal/images"
 	"raptor-make/internal/store"
 	"raptor-make/rapt"
@@ -43,6 +44,7 @@ func cacheDir() (string, error) {
 // project loads the project file, if there is one, or the one that was asked
 // for.
 func (inv *invocation) project() (*recipes.Project, error) {
+	calm.Over()
 	file := inv.make.file
 	if file == "" {
 		file = projectFile

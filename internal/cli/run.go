@@ -64,6 +64,9 @@ func (inv *invocation) runTarget(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	if !inv.noAct && os.Geteuid() == 0 && !sandbox.Prepared() { // others begin again first
+		sandbox.Prepare()
+	}
 	if done, err := inv.recallRun(c.Context(), j); done || err != nil {
 		return err
 	}

@@ -27,31 +27,41 @@ type Program struct {
 	// module's root: it is built.
 	Source string
 	// KeptIn is the directory in which an embedded program is kept for the
-	// processes to come, see Keep; "" if there is none. May be nil.
-	KeptIn func() string
+	// processes to come, where that can be done: see Keep. "" keeps nothing.
+	KeptIn string
 
-	once sync.Once
-	file *os.File
-	err  error
+	once         sync.Once
+	file         *os.File
+	memory       sync.Once
+	sealed       *os.File
+	cannotBeMade error
 }
 
 // File is the program in a file that nobody can change, a kept one or a sealed
 // one in memory: made at the first call, one for all, and not to be closed.
 func (p *Program) File() (*os.File, error) {
 	p.once.Do(func() {
-		if p.Embedded != nil && p.KeptIn != nil {
-			if dir := p.KeptIn(); dir != "" {
-				if p.file, p.err = Keep(dir, p.Name, p.Embedded); p.err == nil {
-					return
-				}
-			}
+		if p.Embedded == nil || p.KeptIn == "" {
+			return
 		}
+		p.file, _ = Keep(p.KeptIn, p.Name, p.Embedded)
+	})
+	if p.file != nil {
+		return p.file, nil
+	}
+	return p.InMemory()
+}
+
+// InMemory is File, but never a kept one: for where policies let nobody execute
+// that.
+func (p *Program) InMemory() (*os.File, error) {
+	p.memory.Do(func() {
 		var program []byte
-		if program, p.err = p.Read(); p.err == nil {
-			p.file, p.err = Seal(p.Name, program)
+		if program, p.cannotBeMade = p.Read(); p.cannotBeMade == nil {
+			p.sealed, p.cannotBeMade = Seal(p.Name, program)
 		}
 	})
-	return p.file, p.err
+	return p.sealed, p.cannotBeMade
 }
 
 // Read is the program.

@@ -18,114 +18,152 @@ import (
 
 // Keep is a program's copy in a directory, made if it is not there: to open it
 // takes microseconds, where a new file in memory takes as long as everything is
-// copied. The directory is to be one that is empty after a reboot, so that what
-// was only half written when the power failed is not there afterwards.
+// copied. The directory should be empty after a reboot, for it may be trusted as
+// little as the one above it: both have to be ours alone.
 //
-// The file is open on a mount of its own, which is read-only and in nobody's
-// tree: whoever gets hold of it, as /proc/PID/exe, can change neither it nor its
-// mode. The idea is runc's, of which a container could once overwrite the
-// program (CVE-2019-5736). It fails where mounting is not allowed, and on
-// what others than we could have made or can change.
+// The file is opened through an overlay without an upper directory, that is in
+// nobody's tree. Whoever gets hold of it, as /proc/PID/exe, can change neither it
+// nor its mode, whatever else he may do: there is nowhere to write to. The idea is
+// runc's, of which a container could once overwrite the program (CVE-2019-5736).
+//
+// It fails where overlays cannot be mounted, in an ordinary user's mount
+// namespace above all, and on what others than we could have made or can change.
 func Keep(dir, name string, program []byte) (*os.File, error) {
 	id, err := buildID(program)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(id)
-	path := filepath.Join(dir, name+"-"+hex.EncodeToString(sum[:8]))
-	f, err := openKept(path, int64(len(program)))
-	if err == nil {
-		return f, nil
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
-	}
-	for _, d := range []string{filepath.Dir(dir), dir} {
-		if err := ours(d, unix.S_IFDIR); err != nil {
+	k := &keeper{dir: dir, name: name, size: int64(len(program))}
+	k.version = filepath.Join(dir, name+"-"+hex.EncodeToString(sum[:8]))
+	k.empty = filepath.Join(dir, "empty")
+	if err := k.check(); err != nil {
+		if err := k.leave(program); err != nil {
 			return nil, err
 		}
 	}
-	if err := leave(path, program); err != nil {
-		return nil, err
-	}
-	prune(path, name)
-	return openKept(path, int64(len(program)))
+	return k.open()
 }
 
-// openKept opens a copy, if it is as leave has left it.
-func openKept(path string, size int64) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil {
-		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	var st unix.Stat_t
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Attr_clr: unix.MOUNT_ATTR_NOEXEC}
-	if err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err == nil {
-		err = unix.Fstat(fd, &st)
-	}
-	if err == nil {
-		err = check(&st, unix.S_IFREG)
-	}
-	if err == nil && st.Size != size {
-		err = errors.New("it has another size")
-	}
-	for _, d := range []string{filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
-		if err == nil {
-			err = ours(d, unix.S_IFDIR)
+// A keeper keeps one version of a program.
+type keeper struct {
+	dir, name string
+	size      int64
+	version   string // the directory that has the program's file and nothing else
+	empty     string // an overlay wants two
+}
+
+// check fails on what leave has not left so.
+func (k *keeper) check() error {
+	for _, dir := range []string{filepath.Dir(k.dir), k.dir, k.empty, k.version} {
+		if _, err := ours(dir, unix.S_IFDIR); err != nil {
+			return err
 		}
 	}
-	if err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "use", Path: path, Err: err}
+	file := filepath.Join(k.version, k.name)
+	size, err := ours(file, unix.S_IFREG)
+	if err == nil && size != k.size {
+		err = &os.PathError{Op: "use", Path: file, Err: errors.New("it has another size")}
 	}
-	return f, nil
+	return err
 }
 
-// ours fails on what is not ours alone.
-func ours(path string, kind uint32) error {
+// ours fails on what does not belong to us alone.
+func ours(path string, kind uint32) (size int64, err error) {
 	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
-	if err == nil {
-		err = check(&st, kind)
+	if err := unix.Lstat(path, &st); err != nil {
+		return 0, &os.PathError{Op: "lstat", Path: path, Err: err}
 	}
-	if err != nil {
-		return &os.PathError{Op: "use", Path: path, Err: err}
-	}
-	return nil
-}
-
-func check(st *unix.Stat_t, kind uint32) error {
 	switch {
 	case st.Mode&unix.S_IFMT != kind:
-		return errors.New("it is of another kind")
+		err = errors.New("it is of another kind")
 	case int(st.Uid) != os.Geteuid():
-		return errors.New("it belongs to somebody else")
+		err = errors.New("it belongs to somebody else")
 	case st.Mode&0o022 != 0:
-		return errors.New("others can write to it")
+		err = errors.New("others can write to it")
+	default:
+		return st.Size, nil
 	}
-	return nil
+	return 0, &os.PathError{Op: "use", Path: path, Err: err}
 }
 
-// leave writes a copy, which appears whole.
-func leave(path string, program []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), part+"*")
+// open opens the program's file.
+func (k *keeper) open() (*os.File, error) {
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	mount, err := overlay(k.version, k.empty)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(mount)
+	fd, err := unix.Openat(mount, k.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: k.version, Err: err}
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(k.version, k.name)), nil
+}
+
+// overlay is a detached mount of directories, topmost first.
+func overlay(dirs ...string) (int, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	for _, dir := range dirs {
+		if err := unix.FsconfigSetString(fs, "lowerdir+", dir); err != nil {
+			return -1, os.NewSyscallError("fsconfig", err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, os.NewSyscallError("fsconfig", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	return mount, os.NewSyscallError("fsmount", err)
+}
+
+// leave writes a copy, which appears whole. One that stands there is none.
+func (k *keeper) leave(program []byte) error {
+	for _, dir := range []string{k.dir, k.empty} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	for _, dir := range []string{filepath.Dir(k.dir), k.dir, k.empty} {
+		if _, err := ours(dir, unix.S_IFDIR); err != nil {
+			return err
+		}
+	}
+	temp, err := os.MkdirTemp(k.dir, part+"*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	f, err := os.OpenFile(filepath.Join(temp, k.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o500)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(program)
 	if err == nil {
-		err = f.Chmod(0o500)
+		err = f.Sync() // the directory may be on a disk all the same
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
 	if err != nil {
-		os.Remove(f.Name())
+		return err
 	}
+	err = os.Rename(temp, k.version)
+	if err != nil && k.check() != nil {
+		if err = os.RemoveAll(k.version); err == nil {
+			err = os.Rename(temp, k.version)
+		}
+	}
+	if err != nil && k.check() == nil {
+		err = nil // another has just left it
+	}
+	k.prune()
 	return err
 }
 
@@ -134,24 +172,23 @@ const part = ".part-"
 // prune removes the oldest copies of other versions, and what was left half
 // written. Whoever has them open does not notice; whoever wants them makes them
 // anew.
-func prune(path, name string) {
+func (k *keeper) prune() {
 	const most, patience = 4, time.Minute
-	dir := filepath.Dir(path)
-	entries, _ := os.ReadDir(dir)
+	entries, _ := os.ReadDir(k.dir)
 	var versions []os.FileInfo
 	for _, e := range entries {
 		info, err := e.Info()
 		switch {
-		case err != nil || e.Name() == filepath.Base(path):
-		case strings.HasPrefix(e.Name(), name+"-"):
+		case err != nil || e.Name() == filepath.Base(k.version):
+		case strings.HasPrefix(e.Name(), k.name+"-"):
 			versions = append(versions, info)
 		case strings.HasPrefix(e.Name(), part) && time.Since(info.ModTime()) > patience:
-			os.Remove(filepath.Join(dir, e.Name()))
+			os.RemoveAll(filepath.Join(k.dir, e.Name()))
 		}
 	}
 	slices.SortFunc(versions, func(a, b os.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
 	for _, v := range versions[min(most-1, len(versions)):] {
-		os.Remove(filepath.Join(dir, v.Name()))
+		os.RemoveAll(filepath.Join(k.dir, v.Name()))
 	}
 }
 

@@ -96,12 +96,12 @@ func TestKeep(t *testing.T) {
 		updated := keep(t, dir, other(t, text, n+1))
 		for _, path := range kept {
 			var st unix.Stat_t
-			if unix.Stat(path, &st) == nil && st.Ino == inode(t, updated) {
+			if unix.Stat(path+"/program", &st) == nil && st.Ino == inode(t, updated) {
 				t.Errorf("version %d is that in %s", n, path)
 			}
 		}
 	}
-	if got := names(t, dir); len(got) != 4 {
+	if got := names(t, dir); len(got) != 5 || got[0] != filepath.Join(dir, "empty") {
 		t.Errorf("of 6 versions there are %q, want four", got)
 	}
 	if _, err := os.ReadFile(path); err != nil {
@@ -109,11 +109,37 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestKeptCannotBeChanged shows that it is the mount that keeps root from it.
+// TestKeptCannotBeChanged shows that it is the overlay that keeps root from it,
+// root of all capabilities, who may even change the flags of mounts.
 func TestKeptCannotBeChanged(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "kept")
 	f := keep(t, dir, program(t))
-	plain, err := os.Open(names(t, dir)[0])
+	version := filepath.Dir(f.Name())
+	mount, err := overlay(version, filepath.Join(dir, "empty"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(mount)
+	writable := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &writable); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &writable); err == nil {
+		t.Error("whoever has the file can change the mount's flags")
+	}
+	if fs, err := unix.Fspick(mount, "", unix.FSPICK_EMPTY_PATH); err == nil {
+		unix.FsconfigSetFlag(fs, "rw")
+		if err := unix.FsconfigReconfigure(fs); err == nil {
+			t.Error("the overlay can be made writable")
+		}
+		unix.Close(fs)
+	}
+	through, err := unix.Openat(mount, "program", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(through)
+	plain, err := os.Open(f.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,11 +157,13 @@ func TestKeptCannotBeChanged(t *testing.T) {
 		"chown":      func(path string) error { return os.Chown(path, 1, 1) },
 		"xattr":      func(path string) error { return unix.Setxattr(path, "user.x", []byte("x"), 0) },
 	} {
-		if err := change(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); !errors.Is(err, unix.EROFS) {
-			t.Errorf("%s: %v", what, err)
+		for name, fd := range map[string]int{"it": int(f.Fd()), "a mount whose flags were changed": through} {
+			if err := change(fmt.Sprintf("/proc/self/fd/%d", fd)); !errors.Is(err, unix.EROFS) {
+				t.Errorf("%s through %s: %v", what, name, err)
+			}
 		}
 		if err := change(fmt.Sprintf("/proc/self/fd/%d", plain.Fd())); err != nil {
-			t.Errorf("%s fails without the mount, too: %v", what, err)
+			t.Errorf("%s fails without the overlay, too: %v", what, err)
 		}
 	}
 }
@@ -146,6 +174,7 @@ func TestKeepDistrusts(t *testing.T) {
 		what   string
 		spoil  func(dir, path string) error
 		refuse bool // else it is made anew
+		same   bool // it is taken
 	}{
 		{what: "others can write to it", spoil: func(_, path string) error { return os.Chmod(path, 0o702) }},
 		{what: "its group can write to it", spoil: func(_, path string) error { return os.Chmod(path, 0o720) }},
@@ -157,7 +186,19 @@ func TestKeepDistrusts(t *testing.T) {
 			}
 			return os.Symlink("moved", path)
 		}},
-		{what: "a directory", refuse: true, spoil: func(_, path string) error {
+		{what: "missing", spoil: func(_, path string) error { return os.Remove(path) }},
+		{what: "with its directory missing", spoil: func(_, path string) error { return os.RemoveAll(filepath.Dir(path)) }},
+		{what: "without the empty directory", same: true, spoil: func(dir, _ string) error { return os.Remove(dir + "/empty") }},
+		{what: "in another's directory", spoil: func(_, path string) error { return os.Chown(filepath.Dir(path), 1, 1) }},
+		{what: "in a directory that others can write to", spoil: func(_, path string) error { return os.Chmod(filepath.Dir(path), 0o777) }},
+		{what: "in a directory behind a link", spoil: func(dir, path string) error {
+			version := filepath.Dir(path)
+			if err := os.Rename(version, dir+"/moved"); err != nil {
+				return err
+			}
+			return os.Symlink("moved", version)
+		}},
+		{what: "a directory", spoil: func(_, path string) error {
 			if err := os.Remove(path); err != nil {
 				return err
 			}
@@ -169,8 +210,9 @@ func TestKeepDistrusts(t *testing.T) {
 	} {
 		t.Run(row.what, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "kept")
-			before := inode(t, keep(t, dir, text))
-			if err := row.spoil(dir, names(t, dir)[0]); err != nil {
+			kept := keep(t, dir, text)
+			before := inode(t, kept)
+			if err := row.spoil(dir, kept.Name()); err != nil {
 				t.Fatal(err)
 			}
 			f, err := Keep(dir, "program", text)
@@ -181,7 +223,7 @@ func TestKeepDistrusts(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			if row.refuse || inode(t, f) == before {
+			if row.refuse || inode(t, f) == before != row.same {
 				t.Error("it is taken")
 			}
 			var got bytes.Buffer
@@ -224,13 +266,13 @@ func TestKeepTogether(t *testing.T) {
 
 func TestNothingIsKept(t *testing.T) {
 	for what, p := range map[string]*Program{
-		"no directory":       {Name: "program", Embedded: []byte("#!"), KeptIn: func() string { return "" }},
-		"no build ID":        {Name: "program", Embedded: []byte("#!"), KeptIn: func() string { return filepath.Join(t.TempDir(), "kept") }},
-		"no place":           {Name: "program", Embedded: []byte("#!"), KeptIn: func() string { return "/proc/kept" }},
+		"no directory":       {Name: "program", Embedded: []byte("#!"), KeptIn: ""},
+		"no build ID":        {Name: "program", Embedded: []byte("#!"), KeptIn: filepath.Join(t.TempDir(), "kept")},
+		"no place":           {Name: "program", Embedded: []byte("#!"), KeptIn: "/proc/kept"},
 		"not to be kept":     {Name: "program", Embedded: []byte("#!")},
-		"a bad build ID":     {Name: "program", Embedded: []byte("\xff\xff\xff\xff\xff\xff\xff\xff\x04\x00\x00\x00Go\x00\x00"), KeptIn: func() string { return t.TempDir() }},
-		"an empty build ID":  {Name: "program", Embedded: []byte("\x04\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00Go\x00\x00"), KeptIn: func() string { return t.TempDir() }},
-		"half of a build ID": {Name: "program", Embedded: []byte("\x00\x00\x00\x04\x00\x00\x00Go\x00\x00"), KeptIn: func() string { return t.TempDir() }},
+		"a bad build ID":     {Name: "program", Embedded: []byte("\xff\xff\xff\xff\xff\xff\xff\xff\x04\x00\x00\x00Go\x00\x00"), KeptIn: t.TempDir()},
+		"an empty build ID":  {Name: "program", Embedded: []byte("\x04\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00Go\x00\x00"), KeptIn: t.TempDir()},
+		"half of a build ID": {Name: "program", Embedded: []byte("\x00\x00\x00\x04\x00\x00\x00Go\x00\x00"), KeptIn: t.TempDir()},
 	} {
 		f, err := p.File()
 		if err != nil {

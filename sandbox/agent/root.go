@@ -30,18 +30,22 @@ func (a *agent) openLayers() error {
 	return a.likeLower()
 }
 
-func directory(path string) (int, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func directory(path string) (int, error) { return openDirectory(path, unix.O_RDONLY) }
+
+func openDirectory(path string, how int) (int, error) {
+	fd, err := unix.Open(path, how|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &opError{"open", path, err}
 	}
 	return fd, nil
 }
 
+// directories opens those that are only to be mounted or looked up in: that takes
+// less.
 func directories(paths []string) ([]int, error) {
 	fds := make([]int, 0, len(paths))
 	for _, path := range paths {
-		fd, err := directory(path)
+		fd, err := openDirectory(path, unix.O_PATH)
 		if err != nil {
 			return nil, err
 		}
