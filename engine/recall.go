@@ -253,22 +253,31 @@ func (r *Recollection) Watch() *Watch {
 
 // Holds tells whether all files are as they were.
 func (r *Recollection) Holds() bool {
-	const workers, few = 2, 200 // a thread takes longer to start than a few files
+	const workers, few = 2, 200 // to look at a few takes less than to start a thread
+	if len(r.files) <= few {
+		return hold(r.files)
+	}
 	var all sync.WaitGroup
 	var changed atomic.Bool
-	for part := range slices.Chunk(r.files, max(few, len(r.files)/workers+1)) {
+	for part := range slices.Chunk(r.files, len(r.files)/workers+1) {
 		all.Go(func() {
-			for i := range part {
-				id, err := identify(part[i].path, part[i].follow)
-				if err != nil || id != part[i].id {
-					changed.Store(true)
-					return
-				}
+			if !hold(part) {
+				changed.Store(true)
 			}
 		})
 	}
 	all.Wait()
 	return !changed.Load()
+}
+
+func hold(files []watched) bool {
+	for i := range files {
+		id, err := identify(files[i].path, files[i].follow)
+		if err != nil || id != files[i].id {
+			return false
+		}
+	}
+	return true
 }
 
 // recollectionVersion begins every encoded Recollection. Then come the files,

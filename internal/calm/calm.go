@@ -13,8 +13,7 @@ package calm
 
 import (
 	"strconv"
-
-	"golang.org/x/sys/unix"
+	"syscall" // and no more: who needs least is initialised first
 )
 
 func init() { set("1000000") } // nanoseconds
@@ -25,14 +24,14 @@ func Over() { set("0") } // as it was when the thread began
 func set(slack string) {
 	// The monitor is the first thread that the runtime starts. Where something
 	// else has come between, it stays as it is: the number is another's then.
-	monitor := strconv.Itoa(unix.Getpid() + 1)
-	if unix.Access("/proc/self/task/"+monitor, unix.F_OK) != nil {
+	monitor := strconv.Itoa(syscall.Getpid() + 1)
+	if syscall.Access("/proc/self/task/"+monitor, 0) != nil {
 		return
 	}
 	// Not below task/, where the file is missing.
-	fd, err := unix.Open("/proc/"+monitor+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := syscall.Open("/proc/"+monitor+"/timerslack_ns", syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
 	if err == nil {
-		unix.Write(fd, []byte(slack)) // where we may
-		unix.Close(fd)
+		syscall.Write(fd, []byte(slack)) // where we may
+		syscall.Close(fd)
 	}
 }

@@ -70,7 +70,6 @@ func newRoot(name string, args []string) *root {
 		Short: "Builds layers, runs them as containers, and makes operating system images of them",
 		Long: `raptor builds the layers that .rapt files describe, runs them as containers,
 and runs the jobs of a Raptor.toml, which turn layers into images.`,
-		Version: version(),
 	}
 	inv.common(c)
 	for _, command := range commands {
@@ -80,6 +79,7 @@ and runs the jobs of a Raptor.toml, which turn layers into images.`,
 			return &root{c, inv}
 		}
 	}
+	c.Version = version()
 	for _, command := range commands {
 		c.AddCommand(command.make(inv))
 	}

@@ -37,10 +37,12 @@ func Keep(dir, name string, program []byte) (*os.File, error) {
 	k := &keeper{dir: dir, name: name, size: int64(len(program))}
 	k.version = filepath.Join(dir, name+"-"+hex.EncodeToString(sum[:8]))
 	k.empty = filepath.Join(dir, "empty")
-	if err := k.check(); err != nil {
-		if err := k.leave(program); err != nil {
-			return nil, err
-		}
+	f, err := k.open()
+	if err == nil || k.check() == nil {
+		return f, err // where overlays cannot be mounted, it would not help to make it anew
+	}
+	if err := k.leave(program); err != nil {
+		return nil, err
 	}
 	return k.open()
 }
@@ -96,7 +98,7 @@ func (k *keeper) open() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(mount)
+	defer func() { go unix.Close(mount) }() // it waits for all processors, and nobody need wait for that
 	fd, err := unix.Openat(mount, k.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: k.version, Err: err}

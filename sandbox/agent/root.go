@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -302,16 +303,19 @@ func (a *agent) letGo() error {
 }
 
 // cloneRoot keeps a view of the overlay alone, for files to be written to the
-// layer itself, wherever something is mounted later.
+// layer itself, wherever something is mounted later. Where no instruction writes
+// any there is none: a view costs the end of a sandbox one more wait for all
+// processors.
 func (a *agent) cloneRoot() error {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return err
-	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Stat("/", &st); err != nil {
 		return err
 	}
-	a.bare, a.device = fd, st.Dev
-	return nil
+	a.bare, a.device = -1, st.Dev
+	if !slices.ContainsFunc(a.Actions, func(action wire.Action) bool { return action.Kind != wire.Run }) {
+		return nil
+	}
+	var err error
+	a.bare, err = unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	return err
 }

@@ -166,8 +166,8 @@ func writable(path string) error {
 // read-only would be 40 mounts more, a tenth of a sandbox's start; what there is for
 // each process is in no one place to mount anything on, and must be writable.
 var (
-	maskedPaths = []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-		"/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"}
+	maskedFiles   = []string{"/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/timer_list", "/proc/timer_stats"}
+	maskedDirs    = []string{"/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/devices/virtual/powercap", "/sys/firmware"}
 	readOnlyPaths = []string{"/proc/allocinfo", "/proc/bus", "/proc/dynamic_debug", "/proc/fs", "/proc/irq", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount",
 		"/proc/kpageflags", "/proc/mtrr", "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/sys", "/proc/sysrq-trigger", "/proc/tty", "/proc/vmallocinfo"}
 )
@@ -175,21 +175,25 @@ var (
 // protect hides the masked paths, files behind /dev/null and directories behind
 // an empty one, and makes others read-only. A bind takes its source's flags
 // along: from a read-only mount it is one call, where it takes two to make each
-// read-only.
+// read-only. None must fail for being of the other kind: the kernel then waits
+// for all processors.
 func (a *agent) protect() error {
 	if err := unix.Mkdir(ptsDir, 0o755); err != nil {
 		return &opError{"mkdir", ptsDir, err}
 	}
-	empty := ptsDir // its own file system covers it later; nothing is ever in it
-	for _, path := range maskedPaths {
-		err := bind("/dev/null", path)
-		if err == unix.ENOTDIR {
-			if err = bind(empty, path); err == nil && empty == ptsDir {
-				empty = path
-				err = freeze(path)()
-			}
+	for _, path := range maskedFiles {
+		if err := bind("/dev/null", path); err != nil && err != unix.ENOENT { // some kernels don't have it
+			return &opError{"mask", path, err}
 		}
-		if err != nil && err != unix.ENOENT { // some kernels don't have it
+	}
+	empty := ptsDir // its own file system covers it later; nothing is ever in it
+	for _, path := range maskedDirs {
+		err := bind(empty, path)
+		if err == nil && empty == ptsDir {
+			empty = path
+			err = freeze(path)()
+		}
+		if err != nil && err != unix.ENOENT {
 			return &opError{"mask", path, err}
 		}
 	}
