@@ -52,7 +52,7 @@ func (d *debugging) keep(e *Engine, step string, spec *sandbox.Spec, err error, 
 	}
 	var exit *sandbox.ExitError
 	var act *sandbox.ActionError
-	failed := 0
+	var failed int
 	switch {
 	case errors.As(err, &exit):
 		failed = exit.Action

@@ -14,7 +14,7 @@ var digestLengths = map[string]int{"sha256": 64, "sha384": 96, "sha512": 128}
 func CheckDigest(s string) error {
 	algorithm, hex, ok := strings.Cut(s, ":")
 	length, known := digestLengths[algorithm]
-	err := error(nil)
+	var err error
 	switch {
 	case !ok:
 		err = errors.New("it has no algorithm: sha256:…")

@@ -131,7 +131,7 @@ func startFetching(setup *Setup) (*fetching, error) {
 	}
 	p := &fetching{ended: make(chan struct{}), calls: map[int]*call{}}
 	p.cmd = &exec.Cmd{
-		// By the number that its file is handed over as: see startAgent in package
+		// By the number that its file is handed over as: see agentPath in package
 		// sandbox.
 		Path: fmt.Sprintf("/proc/self/fd/%d", ProgramFD), Args: []string{fetcherProgram.Name}, ExtraFiles: []*os.File{program},
 		Stderr: os.Stderr, // for people: helpers for credentials ask there

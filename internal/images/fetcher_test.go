@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"raptor-make/internal/helper"
 )
 
 func newClient(t testing.TB) *Client {
@@ -211,5 +213,47 @@ func TestKnown(t *testing.T) {
 	}
 	if _, err := c.Resolve(t.Context(), parsed(t, "docker://debian", "/"), "sha256:x"); err == nil || !strings.Contains(err.Error(), "bad digest") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestFetcherIsNotMixedUp has the program's file at all places among descriptors
+// that others use: where it is handed over it must be the program, not one of them.
+func TestFetcherIsNotMixedUp(t *testing.T) {
+	dir := t.TempDir()
+	tarOf(t, dir+"/a.tar")
+	program, err := fetcherProgram.Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { fetcherProgram = helper.Program{Name: "raptor-fetcher", Embedded: program} }()
+	r := parsed(t, "tar://a.tar", dir)
+	for n := range 12 {
+		var fill []*os.File
+		for range n {
+			f, err := os.Open(os.DevNull)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill = append(fill, f)
+		}
+		fetcherProgram = helper.Program{Name: "raptor-fetcher", Embedded: program}
+		file, err := fetcherProgram.File()
+		for _, f := range fill {
+			f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient(t)
+		res, err := c.Resolve(t.Context(), r, "")
+		dest := t.TempDir()
+		if err == nil {
+			_, err = c.Unpack(t.Context(), r, res, dest, nil)
+		}
+		if text, rerr := os.ReadFile(dest + "/caf\xe9"); err != nil || string(text) != "hi" {
+			t.Errorf("with the program at %d: %v, %q, %v", file.Fd(), err, text, rerr)
+		}
+		c.Close()
+		file.Close()
 	}
 }
