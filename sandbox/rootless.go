@@ -212,30 +212,34 @@ func subordinate(text string, names []string) (ranges [][3]int) {
 	return ranges
 }
 
-// give gives the user namespace of a process its ids. The two programs have the
-// right to that which we lack.
+// give gives the user namespace of a process its ids, users and groups at once.
 func (m *idMap) give(pid int) error {
-	for _, m := range []struct {
-		program string
-		ids     [][3]int
-	}{{"newuidmap", m.uid}, {"newgidmap", m.gid}} {
-		words := []string{strconv.Itoa(pid)}
-		for _, r := range m.ids {
-			words = append(words, strconv.Itoa(r[0]), strconv.Itoa(r[1]), strconv.Itoa(r[2]))
-		}
-		text, err := exec.Command(m.program, words...).CombinedOutput()
-		if err == nil {
-			continue
-		}
-		e := &SetupError{Stage: "map ids with", Path: m.program, Err: err}
-		if errors.Is(err, exec.ErrNotFound) {
-			e.Err, e.Help = exec.ErrNotFound, "install it: in Debian and Ubuntu, it is in the package uidmap"
-		} else if said := strings.TrimSpace(string(text)); said != "" {
-			e.Err = errors.New(said)
-		}
-		return e
+	groups := make(chan error, 1)
+	go func() { groups <- give("newgidmap", pid, m.gid) }()
+	err := give("newuidmap", pid, m.uid)
+	if gerr := <-groups; err == nil {
+		err = gerr
 	}
-	return nil
+	return err
+}
+
+// give has one of the two programs do it that have the right to that which we lack.
+func give(program string, pid int, ids [][3]int) error {
+	words := []string{strconv.Itoa(pid)}
+	for _, r := range ids {
+		words = append(words, strconv.Itoa(r[0]), strconv.Itoa(r[1]), strconv.Itoa(r[2]))
+	}
+	text, err := exec.Command(program, words...).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	e := &SetupError{Stage: "map ids with", Path: program, Err: err}
+	if errors.Is(err, exec.ErrNotFound) {
+		e.Err, e.Help = exec.ErrNotFound, "install it: in Debian and Ubuntu, it is in the package uidmap"
+	} else if said := strings.TrimSpace(string(text)); said != "" {
+		e.Err = errors.New(said)
+	}
+	return e
 }
 
 // userNamespaceHelp says why there is no user namespace, if it is known.
