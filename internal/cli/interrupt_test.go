@@ -119,6 +119,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestInterrupts(t *testing.T) {
+	// Whom we start finds no signal ignored then, even if nohup started us.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	for name, scene := range scenes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
