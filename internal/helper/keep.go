@@ -108,13 +108,25 @@ func (k *keeper) open() (*os.File, error) {
 
 // overlay is a detached mount of directories, topmost first.
 func overlay(dirs ...string) (int, error) {
+	var options [][2]string
+	for _, dir := range dirs {
+		options = append(options, [2]string{"lowerdir+", dir})
+	}
+	mount, err := overlayOf(options)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.7; up to 255 bytes
+		return overlayOf([][2]string{{"lowerdir", strings.Join(dirs, ":")}})
+	}
+	return mount, err
+}
+
+func overlayOf(options [][2]string) (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, os.NewSyscallError("fsopen", err)
 	}
 	defer unix.Close(fs)
-	for _, dir := range dirs {
-		if err := unix.FsconfigSetString(fs, "lowerdir+", dir); err != nil {
+	for _, o := range options {
+		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
 			return -1, os.NewSyscallError("fsconfig", err)
 		}
 	}
