@@ -181,11 +181,11 @@ func (p *fetching) follow(stdout io.Reader) {
 	if err != io.EOF {
 		p.dead = fmt.Errorf("the process that fetches images does not speak our language: %w", err)
 	}
+	close(p.ended) // before anybody hears of it, who would ask again
 	for _, c := range p.calls {
 		close(c.answer)
 	}
 	p.calls = nil
-	close(p.ended)
 }
 
 // heed does what an answer asks for.
