@@ -30,11 +30,11 @@ type Program struct {
 	// processes to come, where that can be done: see Keep. "" keeps nothing.
 	KeptIn string
 
-	once         sync.Once
-	file         *os.File
-	memory       sync.Once
-	sealed       *os.File
-	cannotBeMade error
+	once   sync.Once
+	file   *os.File // nil: none is kept
+	memory sync.Once
+	sealed *os.File
+	err    error // why there is none in memory
 }
 
 // File is the program in a file that nobody can change, a kept one or a sealed
@@ -57,11 +57,11 @@ func (p *Program) File() (*os.File, error) {
 func (p *Program) InMemory() (*os.File, error) {
 	p.memory.Do(func() {
 		var program []byte
-		if program, p.cannotBeMade = p.Read(); p.cannotBeMade == nil {
-			p.sealed, p.cannotBeMade = Seal(p.Name, program)
+		if program, p.err = p.Read(); p.err == nil {
+			p.sealed, p.err = Seal(p.Name, program)
 		}
 	})
-	return p.sealed, p.cannotBeMade
+	return p.sealed, p.err
 }
 
 // Read is the program.
