@@ -19,10 +19,11 @@
 // that is process 1 of new mount, PID, IPC and UTS namespaces; or takes one
 // that [Prepare] has started ahead of time. The file that it is started from
 // cannot be changed by anybody who gets hold of it (package helper). The agent
-// is told everything at once (package wire). It makes the sandbox by one list
-// of operations (agent/setup.go), lets go of the host's root, carries out the
-// actions in order, seals the layer, and reports each of these as an event. Its
-// end ends everything inside, and so does ours.
+// makes what all sandboxes have, such as /proc and /dev, and is then told everything
+// at once (package wire). It makes the rest, by a list of operations
+// (agent/setup.go), lets go of the host's root, carries out the actions in
+// order, seals the layer, and reports each of these as an event. Its end ends
+// everything inside, and so does ours.
 //
 // The same program has a second use, [Sync]: it waits for disks in our place,
 // because whoever does that cannot be stopped.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -82,7 +83,7 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		Layers: spec.Layers, Upper: spec.Upper, Work: spec.Work, Hostname: spec.Hostname, Build: spec.Build,
 		State: spec.State, Trace: streams.Stage != nil,
 		Loopback: spec.Network == NoNetwork, Terminal: streams.Terminal != nil, Keep: capabilities(spec.Network).mask(), Filter: systemCalls,
-		NoNewPrivs: spec.NoNewPrivs, Weak: spec.weak,
+		NoNewPrivs: spec.NoNewPrivs,
 	}
 	if w.Hostname == "" {
 		w.Hostname = "raptor"
@@ -283,7 +284,11 @@ func (s *session) start() error {
 			attr.Cloneflags &^= flag
 		}
 	}
-	if attr.Cloneflags == namespaces && s.limiter == nil && s.spec.agent == nil {
+	var args []string
+	if s.spec.weak != 0 {
+		args = []string{strconv.FormatUint(s.spec.weak, 10)}
+	}
+	if attr.Cloneflags == namespaces && s.limiter == nil && s.spec.agent == nil && args == nil {
 		if s.agent = takePrepared(); s.agent != nil {
 			if s.agent.hand(s.handed) == nil {
 				return nil
@@ -300,7 +305,7 @@ func (s *session) start() error {
 	if s.limiter != nil {
 		attr.CgroupFD, attr.UseCgroupFD = s.limiter.fd()
 	}
-	if s.agent, err = startAgent(program, attr); err != nil {
+	if s.agent, err = startAgent(program, attr, args...); err != nil {
 		return s.startError(err)
 	}
 	if err := s.agent.hand(s.handed); err != nil {

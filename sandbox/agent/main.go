@@ -3,9 +3,10 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
-// Command agent is what runs as process 1 of a sandbox. It is told the whole
-// sandbox at once (see package wire), makes it, carries out the actions in
-// order, seals the layer, and reports each of these as an event.
+// Command agent is what runs as process 1 of a sandbox. It begins with what all
+// sandboxes have, is then told the whole sandbox at once (see package wire), makes
+// it, carries out the actions in order, seals the layer, and reports each of these
+// as an event.
 //
 // It is deliberately small: its start is part of every container's, so it
 // imports no package with a costly initialiser, and it depends on nothing in
@@ -40,14 +41,17 @@ func main() {
 			serveSync()
 		}
 	}
+	unix.Umask(0o022)
+	a := &agent{goAhead: make(chan struct{}, 1)}
+	a.trace("start agent")
+	oerr := a.carryOut(a.furnish())
 	if !receive() {
 		return
 	}
-	spec, err := readSpec()
-	a := &agent{Spec: spec, goAhead: make(chan struct{}, 1)}
-	if err != nil {
+	var err error
+	if a.Spec, err = readSpec(); err != nil {
 		a.Spec = &wire.Spec{}
-		a.fail("read specification", "", err)
+		oerr = &opError{"read specification", "", err}
 	}
 	if !a.without(wire.Descriptors) {
 		// Nothing that is ours survives an exec: not the events, not the sources.
@@ -60,7 +64,13 @@ func main() {
 	unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) // programs', not this program's other threads'
 	ignoreSignals()
 	go a.listen()
-	a.setup()
+	a.trace("receive specification")
+	if oerr == nil {
+		oerr = a.carryOut(a.setup())
+	}
+	if oerr != nil {
+		a.fail(oerr)
+	}
 	for i := range a.Actions {
 		a.send(&wire.Event{Kind: wire.Started, Action: i})
 		if ev := a.act(i); ev != nil {
@@ -69,9 +79,8 @@ func main() {
 	}
 	done := &wire.Event{Kind: wire.Done}
 	if a.Build {
-		var err *opError
-		if a.privileged(func() { err = a.seal(done) }); err != nil {
-			a.finish(&wire.Event{Kind: wire.NoSetup, Op: "seal layer", Path: err.path, Errno: errno(err.err), Text: err.err.Error()})
+		if a.privileged(func() { oerr = a.seal(done) }); oerr != nil {
+			a.fail(&opError{"seal layer", oerr.path, oerr.err})
 		}
 		a.trace("seal layer")
 	}
@@ -81,7 +90,10 @@ func main() {
 // An agent is one sandbox at work.
 type agent struct {
 	*wire.Spec
-	upper    int // the directory that takes the changes
+	stages   []wire.Event // that were over before anybody could be told
+	staging  int          // where file systems stand until there is a root
+	merged   int          // the overlay, until it is the root
+	upper    int          // the directory that takes the changes
 	work     int
 	layers   []int
 	bare     int    // the overlay without anything mounted on top of it
@@ -218,8 +230,8 @@ func (a *agent) finish(ev *wire.Event) {
 }
 
 // fail reports that the sandbox could not be made.
-func (a *agent) fail(stage, path string, err error) {
-	a.finish(&wire.Event{Kind: wire.NoSetup, Op: stage, Path: path, Errno: errno(err), Text: err.Error()})
+func (a *agent) fail(e *opError) {
+	a.finish(&wire.Event{Kind: wire.NoSetup, Op: e.op, Path: e.path, Errno: errno(e.err), Text: e.err.Error()})
 }
 
 func errno(err error) int {

@@ -12,7 +12,6 @@ import (
 // openLayers opens the directories that the root is made of, so that nothing
 // done to their paths from now on matters.
 func (a *agent) openLayers() error {
-	unix.Umask(0o022)
 	var err error
 	if a.upper, err = directory(a.Upper); err != nil {
 		return err
@@ -82,8 +81,7 @@ func (a *agent) likeLower() error {
 	return unix.Fchmod(a.upper, st.Mode&0o7777)
 }
 
-// mountRoot mounts the overlay over its own work directory, of which only the
-// kernel has use.
+// mountRoot mounts the overlay over all else, to become the root.
 func (a *agent) mountRoot() error {
 	layers := a.layers
 	if len(layers) == 0 {
@@ -104,12 +102,11 @@ func (a *agent) mountRoot() error {
 	if a.without(wire.NoDevices) {
 		attr = 0
 	}
-	fd, err := a.overlay(layers, a.upper, a.work, !a.State, attr)
-	if err != nil {
+	var err error
+	if a.merged, err = a.overlay(layers, a.upper, a.work, !a.State, attr); err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	return unix.MoveMount(fd, "", unix.AT_FDCWD, a.Work, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return unix.MoveMount(a.merged, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // An overlaySpec is an overlay of open directories; with no upper directory (-1)
@@ -266,40 +263,65 @@ func explain(fs int, err error) error {
 	return &detailed{err, strings.Join(said, "; ")}
 }
 
-// pivot makes dir the root. The old root stays the working directory until it
-// is let go: it is mounted over the new one, but paths from / do not go through
-// what is mounted over the root that they start from.
-func (a *agent) pivot(dir string) func() error {
-	return func() error {
-		if a.without(wire.Pivot) {
-			if err := unix.Chdir("/"); err != nil {
-				return err
-			}
-			return unix.Chroot(dir)
+// pivot makes the overlay the root. The old root stays the working directory until
+// it is let go: it is mounted over the new one.
+func (a *agent) pivot() error {
+	defer unix.Close(a.merged)
+	// As in pivot_root(2): the new root and the place for the old are one.
+	old, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(old)
+	if err := unix.Fchdir(a.merged); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return err
+	}
+	return unix.Fchdir(old)
+}
+
+// letGo unmounts the old root, with the staging area, which is moved from above it
+// to below for that. The kernel takes what is mounted over a directory for the
+// directory, as may also be the case with a host's root; and it says EINVAL of what
+// is no longer mounted, but also of what is not ours to unmount. So it is tried
+// until it fails, and then looked at whether anything is left.
+func (a *agent) letGo() error {
+	defer unix.Close(a.staging)
+	if err := unix.MoveMount(a.staging, "", unix.AT_FDCWD, "proc", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &opError{"move", "staging area", err}
+	}
+	if a.without(wire.Pivot) {
+		return unix.Chdir("/")
+	}
+	for {
+		err := unix.Unmount(".", unix.MNT_DETACH)
+		if err == unix.EINVAL {
+			break
 		}
-		// As in pivot_root(2): the new root and the place for the old are one.
-		old, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		defer unix.Close(old)
-		if err := unix.Chdir(dir); err != nil {
-			return err
-		}
-		if err := unix.PivotRoot(".", "."); err != nil {
-			return err
-		}
-		return unix.Fchdir(old)
 	}
+	if err := unix.Chdir("/"); err != nil {
+		return err
+	}
+	root, err := mountID("/")
+	if err != nil {
+		return err
+	}
+	above, err := mountID("/..") // the root itself, or what is mounted over it
+	if err == nil && above != root {
+		err = unix.EBUSY
+	}
+	return err
 }
 
-func (a *agent) letGo() error {
-	if !a.without(wire.Pivot) {
-		if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-			return err
-		}
-	}
-	return unix.Chdir("/")
+func mountID(path string) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st)
+	return st.Mnt_id, err
 }
 
 // cloneRoot keeps a view of the overlay alone, for files to be written to the

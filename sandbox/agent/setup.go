@@ -16,38 +16,53 @@ type operation struct {
 	do    func() error
 }
 
-// setup makes the sandbox: one loop over a list, so that the order can be read
-// at a glance and an error names what failed.
+// setup makes the sandbox, by two lists of operations, so that the order can be
+// read at a glance and an error names what failed. The first is carried out before
+// anybody knows what the sandbox will be.
 //
 // What moby/sys/mount can express is mounted with it: mount(2) is one system
 // call where the new interface takes six. Overlays, and whatever must be opened
 // before the root changes or must be read-only with all that is below, take
 // the new one.
-func (a *agent) setup() {
-	sources := a.openSources()
+
+// furnish makes what is the same in all sandboxes: /proc, /sys, /dev and /run,
+// with all that is mounted below them. They stand in a file system of their own,
+// the working directory, until there is a root to move them to.
+func (a *agent) furnish() []operation {
 	ops := []operation{
 		{"make mounts private", "/", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
-		{"open layers", a.Upper, a.openLayers},
-		{"mount overlay", a.Work, a.mountRoot},
+		{"mount", "tmpfs", a.mountStaging},
+		{"mount", "/proc", a.mountNew("proc", "/proc", "nosuid,nodev,noexec")},
+		{"mount", "/sys", a.mountSys},
+		{"mount", "/dev", a.mountNew("tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=65536k")},
+		{"bind devices", "/dev", a.bindDevices},
 	}
-	for _, s := range sources {
-		ops = append(ops, operation{"open", s.from, s.open})
-	}
-	ops = append(ops,
-		operation{"pivot root", a.Work, a.pivot(a.Work)},
-		operation{"clone root", "/", a.cloneRoot},
-		operation{"mount", "/proc", a.mountNew("proc", "/proc", "nosuid,nodev,noexec")},
-		operation{"mount", "/sys", a.mountSys},
-		operation{"mount", "/dev", a.mountNew("tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=65536k")},
-		operation{"bind devices", "/dev", a.bindDevices},
-		operation{"let go", "old root", a.letGo},
-	)
 	if !a.without(wire.Masks) {
 		ops = append(ops, operation{"protect", "/proc", a.protect})
 	}
-	ops = append(ops, operation{"fill", "/dev", a.fillDev},
-		operation{"mount", "/run", a.mountNew("tmpfs", "/run", "nosuid,nodev,mode=755")},
-		operation{"provide", resolvConf, a.provideResolvConf})
+	return append(ops, operation{"fill", "/dev", a.fillDev},
+		operation{"mount", "/run", a.mountNew("tmpfs", "/run", "nosuid,nodev,mode=755")})
+}
+
+// setup makes the rest.
+func (a *agent) setup() []operation {
+	ops := []operation{
+		{"open", "staging area", a.openStaging},
+		{"open layers", a.Upper, a.openLayers},
+		{"mount overlay", a.Work, a.mountRoot},
+	}
+	sources := a.openSources()
+	for _, s := range sources {
+		ops = append(ops, operation{"open", s.from, s.open})
+	}
+	if a.KVM {
+		ops = append(ops, operation{"bind", "/dev/kvm", a.bindKVM})
+	}
+	ops = append(ops, operation{"pivot root", "/", a.pivot}, operation{"clone root", "/", a.cloneRoot})
+	for _, path := range []string{"/proc", "/sys", "/dev", "/run"} {
+		ops = append(ops, operation{"move in", path, a.moveIn(path)})
+	}
+	ops = append(ops, operation{"let go", "old root", a.letGo}, operation{"provide", resolvConf, a.provideResolvConf})
 	if a.Build {
 		ops = append(ops, operation{"provide", policyHelper, a.providePolicy})
 	}
@@ -67,89 +82,156 @@ func (a *agent) setup() {
 	if a.Wait {
 		ops = append(ops, operation{"wait for limits", "", func() error { <-a.goAhead; return nil }})
 	}
-	a.trace("start agent")
+	return ops
+}
+
+// carryOut carries out operations up to the first that fails.
+func (a *agent) carryOut(ops []operation) *opError {
 	for _, op := range ops {
 		if err := op.do(); err != nil {
 			if e, ok := err.(*opError); ok {
-				a.fail(op.stage+": "+e.op, e.path, e.err)
+				return &opError{op.stage + ": " + e.op, e.path, e.err}
 			}
-			a.fail(op.stage, op.path, err)
+			return &opError{op.stage, op.path, err}
 		}
 		a.trace(op.stage + " " + op.path)
 	}
+	return nil
 }
 
 // trace tells when a stage was over, to whoever measures.
 func (a *agent) trace(stage string) {
-	if !a.Trace {
-		return
-	}
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
-	a.send(&wire.Event{Kind: wire.Stage, Op: stage, Entries: now.Nano()})
+	a.stages = append(a.stages, wire.Event{Kind: wire.Stage, Op: stage, Entries: now.Nano()})
+	if a.Spec == nil {
+		return // it is not known yet whether anybody does
+	}
+	if a.Trace {
+		for i := range a.stages {
+			a.send(&a.stages[i])
+		}
+	}
+	a.stages = a.stages[:0]
 }
 
-// mountNew mounts a new file system on a path, made when it is missing.
-func (a *agent) mountNew(kind, path, options string) func() error {
+// mountStaging makes the file system that things stand in until they are moved,
+// the working directory from now on. It is mounted over the root; but paths from /
+// do not go through what is mounted over the root that they start from, so all of
+// the host can still be reached.
+func (a *agent) mountStaging() error {
+	fd, err := fresh("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) // its number will be another file's
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	return unix.Fchdir(fd)
+}
+
+// openStaging opens it, before the working directory changes.
+func (a *agent) openStaging() (err error) {
+	a.staging, err = openDirectory(".", unix.O_PATH)
+	return err
+}
+
+// moveIn moves a file system from where it has stood to its place, which is made
+// when it is missing.
+func (a *agent) moveIn(path string) func() error {
 	return func() error {
-		path, err := a.mountPoint(path, true)
+		to, err := a.mountPoint(path, true)
 		if err != nil {
 			return err
 		}
-		if a.without(wire.NoDevices) {
-			options = strings.Replace(options, "nodev", "dev", 1)
-		}
-		if a.without(wire.ReadOnlySys) {
-			options = strings.Replace(options, ",ro", "", 1)
-		}
-		return cause(mount.Mount(kind, path, kind, options))
+		return unix.MoveMount(a.staging, path[1:], unix.AT_FDCWD, to, 0)
 	}
+}
+
+// mountNew mounts a new file system in the staging area.
+func (a *agent) mountNew(kind, path, options string) func() error {
+	return func() error {
+		if err := unix.Mkdir(path[1:], 0o755); err != nil {
+			return &opError{"mkdir", path, err}
+		}
+		return a.mountAt(kind, path, options)
+	}
+}
+
+func (a *agent) mountAt(kind, path, options string) error {
+	if a.without(wire.NoDevices) {
+		options = strings.Replace(options, "nodev", "dev", 1)
+	}
+	if a.without(wire.ReadOnlySys) {
+		options = strings.Replace(options, ",ro", "", 1)
+	}
+	return cause(mount.Mount(kind, path[1:], kind, options))
 }
 
 // mountSys mounts /sys. A user namespace may not make a new one that shows a
 // network of somebody else's, the host's: then it is the host's own, read-only.
 func (a *agent) mountSys() error {
 	err := a.mountNew("sysfs", "/sys", "nosuid,nodev,noexec,ro")()
-	if err != unix.EPERM || !a.Rootless {
+	if err != unix.EPERM || !inUserNamespace() {
 		return err
 	}
-	fd, err := cloneTree("sys", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	fd, err := cloneTree("/sys", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.MoveMount(fd, "", unix.AT_FDCWD, "/sys", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, "sys", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // bindDevices shows the host's device nodes that a sandbox may open; all else on
-// all its file systems is no device. The working directory is the old root.
+// all its file systems is no device.
 //
 // The binds are read-only, which does not hinder anybody from writing to the
 // devices: it keeps the sandbox's root, who is the host's, from changing mode and
 // owner of the host's nodes. They are made so together, with /dev itself, which
 // is writable again afterwards.
 func (a *agent) bindDevices() error {
-	names := []string{"null", "zero", "full", "random", "urandom", "tty"}
-	if a.KVM {
-		names = append(names, "kvm")
-	}
-	for _, name := range names {
-		path := "/dev/" + name
-		if err := unix.Mknod(path, unix.S_IFREG|0o644, 0); err != nil {
-			return &opError{"make mount point", path, err}
-		}
-		if err := cause(mount.Mount(path[1:], path, "", "bind")); err != nil {
-			return &opError{"bind", path, err}
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		if err := bindDevice("/dev/" + name); err != nil {
+			return err
 		}
 	}
+	attr := a.ofDevices()
+	if err := unix.MountSetattr(unix.AT_FDCWD, "dev", unix.AT_RECURSIVE, &attr); err != nil {
+		return err
+	}
+	return writable("dev")
+}
+
+// bindKVM does so with the device that only containers have.
+func (a *agent) bindKVM() error {
+	if err := unix.Fchdir(a.staging); err != nil {
+		return err
+	}
+	if err := bindDevice("/dev/kvm"); err != nil {
+		return err
+	}
+	attr := a.ofDevices()
+	return unix.MountSetattr(unix.AT_FDCWD, "dev/kvm", 0, &attr)
+}
+
+func (a *agent) ofDevices() unix.MountAttr {
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
 	if a.without(wire.ReadOnlyDevices) {
 		attr.Attr_set &^= unix.MOUNT_ATTR_RDONLY
 	}
-	if err := unix.MountSetattr(unix.AT_FDCWD, "/dev", unix.AT_RECURSIVE, &attr); err != nil {
-		return err
+	return attr
+}
+
+func bindDevice(path string) error {
+	if err := unix.Mknod(path[1:], unix.S_IFREG|0o644, 0); err != nil {
+		return &opError{"make mount point", path, err}
 	}
-	return writable("/dev")
+	if err := bind(path, path[1:]); err != nil {
+		return &opError{"bind", path, err}
+	}
+	return nil
 }
 
 func writable(path string) error {
@@ -178,34 +260,34 @@ var (
 // read-only. None must fail for being of the other kind: the kernel then waits
 // for all processors.
 func (a *agent) protect() error {
-	if err := unix.Mkdir(ptsDir, 0o755); err != nil {
+	if err := unix.Mkdir(ptsDir[1:], 0o755); err != nil {
 		return &opError{"mkdir", ptsDir, err}
 	}
 	for _, path := range maskedFiles {
-		if err := bind("/dev/null", path); err != nil && err != unix.ENOENT { // some kernels don't have it
+		if err := bind("dev/null", path[1:]); err != nil && err != unix.ENOENT { // some kernels don't have it
 			return &opError{"mask", path, err}
 		}
 	}
 	empty := ptsDir // its own file system covers it later; nothing is ever in it
 	for _, path := range maskedDirs {
-		err := bind(empty, path)
+		err := bind(empty[1:], path[1:])
 		if err == nil && empty == ptsDir {
 			empty = path
-			err = freeze(path)()
+			err = freeze(path[1:])()
 		}
 		if err != nil && err != unix.ENOENT {
 			return &opError{"mask", path, err}
 		}
 	}
-	if err := freeze("/proc")(); err != nil {
+	if err := freeze("proc")(); err != nil {
 		return err
 	}
 	for _, path := range readOnlyPaths {
-		if err := bind(path, path); err != nil && err != unix.ENOENT {
+		if err := bind(path[1:], path[1:]); err != nil && err != unix.ENOENT {
 			return &opError{"make read-only", path, err}
 		}
 	}
-	return writable("/proc")
+	return writable("proc")
 }
 
 func bind(from, to string) error { return cause(mount.Mount(from, to, "", "bind")) }
@@ -229,15 +311,15 @@ var devEntries = []entry{
 func (a *agent) fillDev() error {
 	for _, e := range devEntries {
 		if e.kind == "" {
-			if err := unix.Symlink(e.options, e.path); err != nil {
+			if err := unix.Symlink(e.options, e.path[1:]); err != nil {
 				return &opError{"symlink", e.path, err}
 			}
 			continue
 		}
-		if err := unix.Mkdir(e.path, 0o755); err != nil && err != unix.EEXIST {
+		if err := unix.Mkdir(e.path[1:], 0o755); err != nil && err != unix.EEXIST {
 			return &opError{"mkdir", e.path, err}
 		}
-		if err := mount.Mount(e.kind, e.path, e.kind, e.options); err != nil {
+		if err := mount.Mount(e.kind, e.path[1:], e.kind, e.options); err != nil {
 			return &opError{"mount", e.path, cause(err)}
 		}
 	}

@@ -87,9 +87,8 @@ type Spec struct {
 	Terminal bool
 	KVM      bool
 
-	Rootless   bool   // in a user namespace
-	NoNewPrivs bool   // set-id bits and file capabilities give programs nothing
-	Weak       uint64 // defences that are off; only an agent built for tests heeds it
+	Rootless   bool // in a user namespace
+	NoNewPrivs bool // set-id bits and file capabilities give programs nothing
 
 	ResolvConf []byte // nil: there is none
 	Keep       uint64 // capabilities that programs may have, a bit each
@@ -262,7 +261,6 @@ func (s *Spec) Encode() []byte {
 	e.bool(s.KVM)
 	e.bool(s.Rootless)
 	e.bool(s.NoNewPrivs)
-	e.num(s.Weak)
 	e.bool(s.ResolvConf != nil)
 	e.bytes(s.ResolvConf)
 	e.num(s.Keep)
@@ -316,7 +314,6 @@ func Decode(buf []byte) (*Spec, error) {
 	s.KVM = d.bool()
 	s.Rootless = d.bool()
 	s.NoNewPrivs = d.bool()
-	s.Weak = d.num()
 	hasResolv := d.bool()
 	if resolv := d.bytes(); hasResolv {
 		s.ResolvConf = append([]byte{}, resolv...)
