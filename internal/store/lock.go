@@ -142,11 +142,11 @@ func flock(file *os.File, how int) error {
 }
 
 // sign writes who holds the lock, for those who wait; that it may be missing
-// or stale does no harm.
+// or stale does no harm. All signatures are of one length: ext4 writes a file to
+// the disk as soon as it is closed after it was truncated to nothing, and removing
+// it has to wait for that.
 func sign(file *os.File) {
-	if file.Truncate(0) == nil {
-		fmt.Fprintf(file, "process %d\n", os.Getpid())
-	}
+	file.WriteAt(fmt.Appendf(nil, "process %-10d\n", os.Getpid()), 0)
 }
 
 func holder(file *os.File) string {
