@@ -274,8 +274,10 @@ func TestAttacks(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			base := lower(t)
 			write(t, base+"/probe", string(program), 0o755)
-			for _, closed := range []bool{true, false} {
+			for _, round := range []struct{ closed, build bool }{{true, true}, {true, false}, {false, true}} {
+				closed := round.closed
 				b := newBox(t, base)
+				b.Build = round.build
 				env := []string{"PATH=/bin"}
 				if a.set != nil {
 					env = append(env, a.set(t, b)...)

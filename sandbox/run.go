@@ -14,9 +14,11 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"raptor-make/sandbox/internal/mounts"
 	"raptor-make/sandbox/internal/wire"
 )
 
@@ -48,6 +50,7 @@ type session struct {
 	agents  []io.Closer // its ends of pipes, to close once it has them
 	events  *os.File
 	pumps   []*pump
+	wire    *wire.Spec
 	agent   *agent
 	limiter *limiter // nil: no limits
 	action  int      // that was started last
@@ -99,6 +102,7 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 	if w.Rootless = Rootless(); w.Rootless && os.Geteuid() != 0 {
 		return nil, &SetupError{Stage: "make namespaces", Err: unix.EPERM, Help: "enter a user namespace first"}
 	}
+	s.wire = w
 	s.weaken(w)
 	w.Wait = spec.Limits != Limits{}
 	err := s.mounts(w)
@@ -290,7 +294,7 @@ func (s *session) start() error {
 	}
 	if attr.Cloneflags == namespaces && s.limiter == nil && s.spec.agent == nil && args == nil {
 		if s.agent = takePrepared(); s.agent != nil {
-			if s.agent.hand(s.handed) == nil {
+			if s.hand() == nil {
 				return nil
 			}
 			s.agent.end()
@@ -308,7 +312,7 @@ func (s *session) start() error {
 	if s.agent, err = startAgent(program, attr, args...); err != nil {
 		return s.startError(err)
 	}
-	if err := s.agent.hand(s.handed); err != nil {
+	if err := s.hand(); err != nil {
 		state, werr := s.agent.end()
 		return &SetupError{Stage: agentLost, Err: errors.Join(err, ended(state, werr))}
 	}
@@ -318,6 +322,47 @@ func (s *session) start() error {
 	}
 	return nil
 }
+
+// hand gives the agent the files of its sandbox.
+func (s *session) hand() error {
+	return s.agent.hand(append(s.handed, s.mountRoot()...))
+}
+
+// mountRoot makes the overlay of a container, while the agent is still busy with its
+// start: its mount, and the upper directory. Where that fails there are none, and
+// the agent tries for itself, and tells what is wrong. That is so for ordinary users,
+// who may change no mounts but their agents', and before Linux 6.7. A build's agent
+// needs the directories themselves, to seal what has changed.
+func (s *session) mountRoot() (files []*os.File) {
+	if s.wire.Build || s.wire.Rootless || s.spec.weak != 0 || time.Since(s.agent.started) > starting {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread's working directory will be another than the process's
+		if unix.Unshare(unix.CLONE_FS) != nil {
+			return
+		}
+		overlay, err := mounts.Root(s.wire, unix.MOUNT_ATTR_NODEV)
+		if err != nil {
+			return
+		}
+		defer overlay.Close()
+		mount, err := overlay.Mount()
+		if err != nil {
+			return
+		}
+		files = []*os.File{s.keep(os.NewFile(uintptr(mount), "overlay")), s.keep(os.NewFile(uintptr(overlay.Upper), s.spec.Upper))}
+		overlay.Upper = -1
+	}()
+	<-done
+	return files
+}
+
+// starting is how long an agent takes, more or less, until it waits for its sandbox:
+// from then on it is as fast as we are.
+const starting = 2 * time.Millisecond
 
 // introduce gives the agent what it cannot take for itself, and waits for.
 func (s *session) introduce() error {

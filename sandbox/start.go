@@ -26,6 +26,7 @@ var agentProgram = helper.Program{Name: "raptor-agent", Embedded: embedded, Vari
 type agent struct {
 	process *process
 	control *os.File // our end of the socket
+	started time.Time
 }
 
 // startAgent starts the program of an agent.
@@ -34,7 +35,7 @@ func startAgent(program *os.File, attr *syscall.SysProcAttr, args ...string) (*a
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	a := &agent{control: os.NewFile(uintptr(pair[0]), "control")}
+	a := &agent{control: os.NewFile(uintptr(pair[0]), "control"), started: time.Now()}
 	theirs := os.NewFile(uintptr(pair[1]), "control")
 	defer theirs.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

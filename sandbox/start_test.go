@@ -5,11 +5,42 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// TestRootByEither: the root of a container is the same whether we make it, while
+// the agent starts, or an agent that has waited for its sandbox.
+func TestRootByEither(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("an ordinary user's is always made by the agent")
+	}
+	layers := []string{lower(t), t.TempDir(), t.TempDir()}
+	write(t, layers[2]+"/top", "", 0o644)
+	os.Chmod(layers[2], 0o751)
+	root := func(waits bool) string {
+		if waits {
+			Prepare()
+			p := prepared.agents[0]
+			<-p.started
+			time.Sleep(2 * starting)
+		}
+		b := newBox(t, layers...)
+		b.Build = false
+		out := b.runs(t, sh("grep ' / / ' /proc/self/mountinfo | cut -d ' ' -f 4-; ls -ld / | cut -d ' ' -f 1; ls /; echo x >/new"))
+		if text, err := os.ReadFile(b.Upper + "/new"); string(text) != "x\n" {
+			t.Errorf("the upper directory has %q, %v", text, err)
+		}
+		return out
+	}
+	ours, theirs := root(false), root(true)
+	if ours != theirs || !strings.Contains(ours, "drwxr-x--x") || !strings.Contains(ours, "overlay raptor") {
+		t.Errorf("ours is\n%s\nand the agent's\n%s", ours, theirs)
+	}
+}
 
 // TestPrepare: an agent that was started before is what the next Run uses, also
 // one that was killed meanwhile; and none waits for long.

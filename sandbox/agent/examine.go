@@ -7,6 +7,7 @@ import (
 	"github.com/moby/sys/mount"
 	"golang.org/x/sys/unix"
 
+	"raptor-make/sandbox/internal/mounts"
 	"raptor-make/sandbox/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (x *examiner) report(feature int, op operation) error {
 	ev := &wire.Event{Kind: wire.Done, Action: feature}
 	if err != nil {
 		ev = &wire.Event{Kind: wire.NoSetup, Action: feature, Op: op.stage, Path: op.path, Errno: errno(err), Text: err.Error()}
-		if e, ok := err.(*opError); ok {
+		if e := described(err); e != nil {
 			ev.Path, ev.Errno, ev.Text = e.path, errno(e.err), e.err.Error()
 			if e.op != "" {
 				ev.Op += ": " + e.op
@@ -123,7 +124,7 @@ func (x *examiner) newMounts() error {
 // useOverlay makes an overlay in a directory, and changes it. It leaves nothing:
 // directories of overlayfs's own are for root alone to remove.
 func (x *examiner) useOverlay(dir string, change func(merged string) error) error {
-	at, err := directory(dir)
+	at, err := mounts.Directory(dir, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -134,11 +135,11 @@ func (x *examiner) useOverlay(dir string, change func(merged string) error) erro
 		}
 		defer removeTree(at, sub)
 	}
-	fds, err := directories([]string{dir + "/lower", dir + "/upper", dir + "/work"})
+	fds, err := mounts.Directories([]string{dir + "/upper", dir + "/work"})
 	if err != nil {
 		return err
 	}
-	fd, err := x.overlay(fds[:1], fds[1], fds[2], true, unix.MOUNT_ATTR_NODEV)
+	fd, err := mountOverlay(&mounts.Overlay{Layers: []string{dir + "/lower"}, Upper: fds[0], Work: fds[1], Attr: unix.MOUNT_ATTR_NODEV, Volatile: true, UserMarks: x.Rootless})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"raptor-make/sandbox/internal/mounts"
 	"raptor-make/sandbox/internal/wire"
 )
 
@@ -87,22 +88,13 @@ func (a *agent) sum(layers []string) (int, error) {
 	if len(layers) == 1 {
 		return cloneTree(layers[0], unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY)
 	}
-	fds, err := directories(layers)
-	if err != nil {
-		return -1, err
-	}
-	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}()
-	return a.overlay(fds, -1, -1, false, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY)
+	return mountOverlay(&mounts.Overlay{Layers: layers, Upper: -1, Attr: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_RDONLY, UserMarks: a.Rootless})
 }
 
 // sideBySide is the directory that layers are bound below, with raptor.json.
 func (a *agent) sideBySide(dest string, index []byte) []*lent {
 	return []*lent{{from: "tmpfs", to: dest, dir: true, make: func() (int, error) {
-		fd, err := fresh("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, "mode=755")
+		fd, err := mounts.New("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID, "mode=755")
 		if err != nil {
 			return -1, err
 		}
@@ -111,34 +103,6 @@ func (a *agent) sideBySide(dest string, index []byte) []*lent {
 		}
 		return fd, nil
 	}}}
-}
-
-// fresh makes a detached mount of a new file system.
-func fresh(kind string, attr int, options ...string) (int, error) {
-	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, &opError{"fsopen", kind, err}
-	}
-	defer unix.Close(fs)
-	for _, option := range options {
-		key, value, ok := strings.Cut(option, "=")
-		if ok {
-			err = unix.FsconfigSetString(fs, key, value)
-		} else {
-			err = unix.FsconfigSetFlag(fs, key)
-		}
-		if err != nil {
-			return -1, &opError{"configure " + kind, option, explain(fs, err)}
-		}
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, &opError{"create", kind, explain(fs, err)}
-	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
-	if err != nil {
-		return -1, &opError{"fsmount", kind, err}
-	}
-	return fd, nil
 }
 
 func create(dir int, name string, data []byte, mode uint32) error {

@@ -28,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"raptor-make/sandbox/internal/mounts"
 	"raptor-make/sandbox/internal/wire"
 )
 
@@ -45,7 +46,8 @@ func main() {
 	a := &agent{goAhead: make(chan struct{}, 1)}
 	a.trace("start agent")
 	oerr := a.carryOut(a.furnish())
-	if !receive() {
+	files := receive()
+	if files == 0 {
 		return
 	}
 	var err error
@@ -66,6 +68,7 @@ func main() {
 	go a.listen()
 	a.trace("receive specification")
 	if oerr == nil {
+		a.takeRoot(files)
 		oerr = a.carryOut(a.setup())
 	}
 	if oerr != nil {
@@ -92,10 +95,9 @@ type agent struct {
 	*wire.Spec
 	stages   []wire.Event // that were over before anybody could be told
 	staging  int          // where file systems stand until there is a root
-	merged   int          // the overlay, until it is the root
-	upper    int          // the directory that takes the changes
-	work     int
-	layers   []int
+	overlay  *mounts.Overlay
+	merged   int    // its mount, until it is the root; -1: not made yet
+	upper    int    // the directory that takes the changes
 	bare     int    // the overlay without anything mounted on top of it
 	device   uint64 // of the overlay's directories
 	root     int    // the root with all mounts; 0: not opened yet
@@ -256,6 +258,17 @@ type opError struct {
 
 func (e *opError) Error() string { return e.op + " " + e.path + ": " + e.err.Error() }
 func (e *opError) Unwrap() error { return e.err }
+
+// described is an error that says what could not be done to which path, or nil.
+func described(err error) *opError {
+	switch e := err.(type) {
+	case *opError:
+		return e
+	case *mounts.Error:
+		return &opError{e.Op, e.Path, e.Err}
+	}
+	return nil
+}
 
 // act carries out one action; nil is success.
 func (a *agent) act(i int) *wire.Event {

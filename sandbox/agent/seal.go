@@ -206,7 +206,7 @@ func (s *sealer) whiteouts(fd int, path string, names []string) *opError {
 	for _, name := range names {
 		hidden[name] = true
 	}
-	for i := len(s.layers) - 1; i >= 0; i-- {
+	for i := len(s.overlay.Dirs) - 1; i >= 0; i-- {
 		lower, err := s.lower(i, path)
 		if err == unix.ENOENT {
 			continue
@@ -244,7 +244,7 @@ func (s *sealer) lower(i int, path string) (int, error) {
 	if path == "" {
 		path = "."
 	}
-	return openat2(s.layers[i], path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_BENEATH)
+	return openat2(s.overlay.Dirs[i], path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_BENEATH)
 }
 
 func isWhiteout(dir int, name string) bool {

@@ -6,6 +6,7 @@ import (
 	"github.com/moby/sys/mount"
 	"golang.org/x/sys/unix"
 
+	"raptor-make/sandbox/internal/mounts"
 	"raptor-make/sandbox/internal/wire"
 )
 
@@ -48,9 +49,11 @@ func (a *agent) furnish() []operation {
 func (a *agent) setup() []operation {
 	ops := []operation{
 		{"open", "staging area", a.openStaging},
-		{"open layers", a.Upper, a.openLayers},
-		{"mount overlay", a.Work, a.mountRoot},
 	}
+	if a.merged < 0 {
+		ops = append(ops, operation{"open layers", a.Upper, a.openRoot})
+	}
+	ops = append(ops, operation{"mount overlay", a.Work, a.mountRoot})
 	sources := a.openSources()
 	for _, s := range sources {
 		ops = append(ops, operation{"open", s.from, s.open})
@@ -89,7 +92,7 @@ func (a *agent) setup() []operation {
 func (a *agent) carryOut(ops []operation) *opError {
 	for _, op := range ops {
 		if err := op.do(); err != nil {
-			if e, ok := err.(*opError); ok {
+			if e := described(err); e != nil {
 				return &opError{op.stage + ": " + e.op, e.path, e.err}
 			}
 			return &opError{op.stage, op.path, err}
@@ -120,7 +123,7 @@ func (a *agent) trace(stage string) {
 // do not go through what is mounted over the root that they start from, so all of
 // the host can still be reached.
 func (a *agent) mountStaging() error {
-	fd, err := fresh("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+	fd, err := mounts.New("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func (a *agent) mountStaging() error {
 
 // openStaging opens it, before the working directory changes.
 func (a *agent) openStaging() (err error) {
-	a.staging, err = openDirectory(".", unix.O_PATH)
+	a.staging, err = mounts.Directory(".", unix.O_PATH)
 	return err
 }
 

@@ -21,6 +21,10 @@ const (
 	SourceFD  = 7 // the first of the COPY sources, in order
 )
 
+// After the sources may come two more files: the overlay that is to be the root,
+// as a mount that is in nobody's tree, and its upper directory. Raptor makes it
+// while the agent starts, where it may; otherwise the agent does.
+
 // An agent is started with the control socket and its own program alone, and
 // /dev/null in the other places: one can be started before anybody knows for
 // which sandbox. The first messages on the socket bring the other files, in the
@@ -30,6 +34,15 @@ const FilesMost = 128
 
 // Total encodes a number of files.
 func Total(n int) []byte { return binary.LittleEndian.AppendUint32(nil, uint32(n)) }
+
+// FileOf is the descriptor that a file has in the agent, by its number in the order
+// of arrival.
+func FileOf(number int) int {
+	if number >= ControlFD {
+		number += SourceFD - ControlFD
+	}
+	return number
+}
 
 // DecodeTotal decodes a number of files; it is 0 if that is none.
 func DecodeTotal(message []byte) int {
