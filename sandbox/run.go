@@ -362,7 +362,7 @@ func (s *session) mountRoot() (files []*os.File) {
 
 // starting is how long an agent takes, more or less, until it waits for its sandbox:
 // from then on it is as fast as we are.
-const starting = 2 * time.Millisecond
+const starting = 4 * time.Millisecond
 
 // introduce gives the agent what it cannot take for itself, and waits for.
 func (s *session) introduce() error {
