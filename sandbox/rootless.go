@@ -82,9 +82,13 @@ var calledBy *caller
 
 // arrive takes down what the way into the namespace has left.
 func arrive() {
+	way, found := os.LookupEnv(entered)
+	if !found {
+		return
+	}
 	var namespace int
 	var c caller
-	if n, _ := fmt.Sscanf(os.Getenv(entered), "%d,%d,%d", &namespace, &c.uid, &c.gid); n == 3 && !initialNamespace() {
+	if n, _ := fmt.Sscanf(way, "%d,%d,%d", &namespace, &c.uid, &c.gid); n == 3 && !initialNamespace() {
 		unix.Close(namespace)
 		calledBy = &c
 	}

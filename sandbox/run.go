@@ -325,7 +325,29 @@ func (s *session) start() error {
 
 // hand gives the agent the files of its sandbox.
 func (s *session) hand() error {
-	return s.agent.hand(append(s.handed, s.mountRoot()...))
+	root := s.mountRoot()
+	err := s.agent.hand(append(s.handed, root...))
+	if err == nil && len(root) > 0 {
+		s.lookAhead(int(root[0].Fd()))
+	}
+	return err
+}
+
+// lookAhead looks up what the agent, which wakes up just now, will look up in the
+// root: each name may have to be looked up in a hundred layers.
+func (s *session) lookAhead(root int) {
+	names := []string{"dev", "run", "etc/resolv.conf", "sys", "proc"}
+	for _, action := range s.wire.Actions[:min(1, len(s.wire.Actions))] {
+		if action.Kind == wire.Run && strings.HasPrefix(action.Args[0], "/") {
+			names = append(names, strings.TrimLeft(action.Args[0], "/"))
+		}
+	}
+	for _, name := range names {
+		fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV})
+		if err == nil {
+			unix.Close(fd)
+		}
+	}
 }
 
 // mountRoot makes the overlay of a container, while the agent is still busy with its

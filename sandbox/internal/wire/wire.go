@@ -247,7 +247,7 @@ func (d *decoder) count() int {
 
 // Encode encodes a spec.
 func (s *Spec) Encode() []byte {
-	e := &encoder{}
+	e := &encoder{buf: make([]byte, 0, 8<<10)} // most need no more
 	e.strs(s.Layers)
 	e.str(s.Upper)
 	e.str(s.Work)
