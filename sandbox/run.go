@@ -326,11 +326,58 @@ func (s *session) start() error {
 // hand gives the agent the files of its sandbox.
 func (s *session) hand() error {
 	root := s.mountRoot()
-	err := s.agent.hand(append(s.handed, root...))
-	if err == nil && len(root) > 0 {
-		s.lookAhead(int(root[0].Fd()))
+	if root == nil {
+		return s.agent.hand(s.handed)
+	}
+	defer root.Close() // the agent's is the last to be closed, and waits for what that takes
+	err := s.agent.hand(append(s.handed, root))
+	if err == nil {
+		s.lookAhead(int(root.Fd()))
 	}
 	return err
+}
+
+// mountRoot makes the overlay of a container, while the agent is still busy with its
+// start. Where that fails it is nil, and the agent tries for itself, and tells what
+// is wrong. That is so for ordinary users, who may change no mounts but their
+// agents', and before Linux 6.7. Where the upper directory is kept, the agent needs
+// the directories themselves.
+func (s *session) mountRoot() (root *os.File) {
+	if s.wire.Build || s.wire.State || s.wire.Rootless || s.spec.weak != 0 || time.Since(s.agent.started) > starting {
+		return nil
+	}
+	onOwnThread(func() {
+		if unix.Unshare(unix.CLONE_FS) != nil {
+			return
+		}
+		overlay, err := mounts.Root(s.wire, unix.MOUNT_ATTR_NODEV)
+		if err != nil {
+			return
+		}
+		defer overlay.Close()
+		if mount, err := overlay.Mount(); err == nil {
+			root = os.NewFile(uintptr(mount), "overlay")
+		}
+	})
+	return root
+}
+
+// onOwnThread calls a function on a thread that ends with it: what it does to its
+// thread, it does to nobody else.
+func onOwnThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		// The main thread would not end. While we have it, it is not given to another.
+		defer runtime.UnlockOSThread()
+		onOwnThread(f)
+	}()
+	<-done
 }
 
 // lookAhead looks up what the agent, which wakes up just now, will look up in the
@@ -348,38 +395,6 @@ func (s *session) lookAhead(root int) {
 			unix.Close(fd)
 		}
 	}
-}
-
-// mountRoot makes the overlay of a container, while the agent is still busy with its
-// start: its mount, and the upper directory. Where that fails there are none, and
-// the agent tries for itself, and tells what is wrong. That is so for ordinary users,
-// who may change no mounts but their agents', and before Linux 6.7. A build's agent
-// needs the directories themselves, to seal what has changed.
-func (s *session) mountRoot() (files []*os.File) {
-	if s.wire.Build || s.wire.Rootless || s.spec.weak != 0 || time.Since(s.agent.started) > starting {
-		return nil
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: the thread's working directory will be another than the process's
-		if unix.Unshare(unix.CLONE_FS) != nil {
-			return
-		}
-		overlay, err := mounts.Root(s.wire, unix.MOUNT_ATTR_NODEV)
-		if err != nil {
-			return
-		}
-		defer overlay.Close()
-		mount, err := overlay.Mount()
-		if err != nil {
-			return
-		}
-		files = []*os.File{s.keep(os.NewFile(uintptr(mount), "overlay")), s.keep(os.NewFile(uintptr(overlay.Upper), s.spec.Upper))}
-		overlay.Upper = -1
-	}()
-	<-done
-	return files
 }
 
 // starting is how long an agent takes, more or less, until it waits for its sandbox:

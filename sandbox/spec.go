@@ -11,8 +11,8 @@ import (
 // changed by Run.
 type Spec struct {
 	Layers []string // lower directories, lowest first; absolute; may be empty
-	Upper  string   // takes the changes; on the same file system as Work
-	Work   string   // empty directory for overlayfs
+	Upper  string   // takes the changes; absolute, and on the same file system as Work
+	Work   string   // empty directory for overlayfs; absolute
 	Mounts []Mount  // in order; a destination below an earlier one is mounted inside it
 
 	Hostname string  // "" leaves "raptor"

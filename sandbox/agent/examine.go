@@ -93,7 +93,7 @@ func (x *examiner) attach(fd int, at string) error {
 	if err := unix.Mkdir(at, 0o755); err != nil {
 		return &opError{"mkdir", at, err}
 	}
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := moveTo(fd, at); err != nil {
 		return &opError{"move mount", "", err}
 	}
 	return nil
@@ -139,13 +139,16 @@ func (x *examiner) useOverlay(dir string, change func(merged string) error) erro
 	if err != nil {
 		return err
 	}
+	defer unix.Chdir("/")
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
 	fd, err := mountOverlay(&mounts.Overlay{Layers: []string{dir + "/lower"}, Upper: fds[0], Work: fds[1], Attr: unix.MOUNT_ATTR_NODEV, Volatile: true, UserMarks: x.Rootless})
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	merged := dir + "/merged"
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, merged, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := moveTo(fd, merged); err != nil {
 		return &opError{"move mount", "", err}
 	}
 	defer unix.Unmount(merged, unix.MNT_DETACH)

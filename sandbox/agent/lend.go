@@ -30,7 +30,7 @@ func (l *lent) attach(a *agent) func() error {
 		if err != nil {
 			return err
 		}
-		return unix.MoveMount(l.fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		return moveTo(l.fd, path)
 	}
 }
 

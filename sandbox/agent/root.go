@@ -15,9 +15,9 @@ func (a *agent) takeRoot(files int) {
 	for _, action := range a.Actions {
 		next += len(action.Sources)
 	}
-	a.merged = -1
-	if wire.FileOf(files-1) > next {
-		a.merged, a.upper = next, next+1
+	a.merged, a.upper = -1, -1
+	if wire.FileOf(files-1) == next {
+		a.merged = next
 	}
 }
 
@@ -33,15 +33,15 @@ func (a *agent) openRoot() (err error) {
 	return err
 }
 
-// mountRoot mounts the overlay over all else, to become the root. Raptor has made
-// it where it could.
+// mountRoot mounts the overlay, to become the root, over the staging area, whose
+// descriptor does not mind. Raptor has made it where it could.
 func (a *agent) mountRoot() (err error) {
 	if a.merged < 0 {
 		if a.merged, err = mountOverlay(a.overlay); err != nil {
 			return err
 		}
 	}
-	return unix.MoveMount(a.merged, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return moveTo(a.merged, stagingDir)
 }
 
 // mountOverlay makes the mount of an overlay, on any kernel. It changes the working
@@ -75,16 +75,13 @@ func (a *agent) pivot() error {
 	return unix.Fchdir(old)
 }
 
-// letGo unmounts the old root, with the staging area, which is moved from above it
-// to below for that. The kernel takes what is mounted over a directory for the
-// directory, as may also be the case with a host's root; and it says EINVAL of what
-// is no longer mounted, but also of what is not ours to unmount. So it is tried
-// until it fails, and then looked at whether anything is left.
+// letGo unmounts the old root, with all that is below it, the staging area too. The
+// kernel takes what is mounted over a directory for the directory, as may be the
+// case with a host's root; and it says EINVAL of what is no longer mounted, but also
+// of what is not ours to unmount. So it is tried until it fails, and then looked at
+// whether anything is left.
 func (a *agent) letGo() error {
 	defer unix.Close(a.staging)
-	if err := unix.MoveMount(a.staging, "", unix.AT_FDCWD, "proc", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return &opError{"move", "staging area", err}
-	}
 	if a.without(wire.Pivot) {
 		return unix.Chdir("/")
 	}

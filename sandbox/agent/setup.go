@@ -32,7 +32,7 @@ type operation struct {
 func (a *agent) furnish() []operation {
 	ops := []operation{
 		{"make mounts private", "/", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
-		{"mount", "tmpfs", a.mountStaging},
+		{"mount", stagingDir, a.mountStaging},
 		{"mount", "/proc", a.mountNew("proc", "/proc", "nosuid,nodev,noexec")},
 		{"mount", "/sys", a.mountSys},
 		{"mount", "/dev", a.mountNew("tmpfs", "/dev", "nosuid,nodev,noexec,mode=755,size=65536k")},
@@ -119,19 +119,30 @@ func (a *agent) trace(stage string) {
 }
 
 // mountStaging makes the file system that things stand in until they are moved,
-// the working directory from now on. It is mounted over the root; but paths from /
-// do not go through what is mounted over the root that they start from, so all of
-// the host can still be reached.
+// the working directory from now on. All paths of the host have to lead where they
+// do for everybody until the sources of mounts are open. So it must not be over the
+// root, which is where ".." leads from the root, but where nobody has anything.
 func (a *agent) mountStaging() error {
 	fd, err := mounts.New("tmpfs", unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd) // its number will be another file's
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := moveTo(fd, stagingDir); err != nil {
 		return err
 	}
-	return unix.Fchdir(fd)
+	if err := unix.Fchdir(fd); err != nil {
+		return err
+	}
+	return unix.Mount("", ".", "", unix.MS_UNBINDABLE, "") // not with what is lent
+}
+
+// stagingDir is an empty directory, or one with drivers' texts, of each procfs.
+const stagingDir = "/proc/driver"
+
+// moveTo attaches a mount.
+func moveTo(fd int, path string) error {
+	return unix.MoveMount(fd, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 // openStaging opens it, before the working directory changes.
@@ -148,7 +159,7 @@ func (a *agent) moveIn(path string) func() error {
 		if err != nil {
 			return err
 		}
-		return unix.MoveMount(a.staging, path[1:], unix.AT_FDCWD, to, 0)
+		return unix.MoveMount(a.staging, path[1:], unix.AT_FDCWD, to, 0) // which is no link
 	}
 }
 
@@ -184,7 +195,7 @@ func (a *agent) mountSys() error {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.MoveMount(fd, "", unix.AT_FDCWD, "sys", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return moveTo(fd, "sys")
 }
 
 // bindDevices shows the host's device nodes that a sandbox may open; all else on

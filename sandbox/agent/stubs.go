@@ -69,21 +69,27 @@ func readlink(path string) (string, bool) {
 	return string(buf[:n]), true
 }
 
-// mountPoint makes sure that there is a directory or file to mount on, and
-// tells where that is.
+// mountPoint makes sure that there is a directory or file to mount on, and tells
+// where that is: links in the path are followed, inside the root.
 func (a *agent) mountPoint(path string, dir bool) (string, error) {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil {
-		return path, nil
-	}
 	path, err := resolve(path)
 	if err != nil {
 		return "", err
 	}
+	if path == "/" {
+		return "", &opError{"mount over", "/", unix.EBUSY}
+	}
 	if err := a.parents(path); err != nil {
 		return "", err
 	}
-	return path, a.makeStub(path, dir)
+	if err := a.makeStub(path, dir); err != nil {
+		return "", err
+	}
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil && dir != (st.Mode&unix.S_IFMT == unix.S_IFDIR) {
+		err = &opError{"mount over", path, map[bool]error{true: unix.ENOTDIR, false: unix.EISDIR}[dir]}
+	}
+	return path, err
 }
 
 // parents makes the directories above a path that has no links.
@@ -139,6 +145,9 @@ func (a *agent) makeStub(path string, dir bool) error {
 // noteCopied remembers the directories above path that the layer does not have
 // of its own yet: making something there copies them into it.
 func (a *agent) noteCopied(path string) {
+	if !a.Build && !a.State {
+		return // all of the upper directory is thrown away
+	}
 	for i := 1; i < len(path); i++ {
 		if path[i] != '/' {
 			continue
@@ -180,7 +189,7 @@ func (a *agent) statUpper(rel string, st *unix.Stat_t) error {
 // at the end it is known what they changed.
 func (a *agent) noteStubs() error {
 	if !a.Build && !a.State {
-		return nil // all of the upper directory is thrown away
+		return nil
 	}
 	var st unix.Stat_t
 	for rel, c := range a.copied {

@@ -21,9 +21,9 @@ const (
 	SourceFD  = 7 // the first of the COPY sources, in order
 )
 
-// After the sources may come two more files: the overlay that is to be the root,
-// as a mount that is in nobody's tree, and its upper directory. Raptor makes it
-// while the agent starts, where it may; otherwise the agent does.
+// After the sources may come one more: the overlay that is to be the root, as a
+// mount that is in nobody's tree. Raptor makes it while the agent starts, where it
+// may; otherwise the agent does.
 
 // An agent is started with the control socket and its own program alone, and
 // /dev/null in the other places: one can be started before anybody knows for
