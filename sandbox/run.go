@@ -103,6 +103,9 @@ func prepare(spec *Spec, streams Streams) (*session, error) {
 		return nil, &SetupError{Stage: "make namespaces", Err: unix.EPERM, Help: "enter a user namespace first"}
 	}
 	s.wire = w
+	// Ordinary users may change no mounts but their agents'. Where the upper directory
+	// is kept, the agent needs the directories themselves.
+	w.Root = !w.Rootless && !w.Build && !w.State && spec.weak == 0
 	s.weaken(w)
 	w.Wait = spec.Limits != Limits{}
 	err := s.mounts(w)
@@ -323,14 +326,17 @@ func (s *session) start() error {
 	return nil
 }
 
-// hand gives the agent the files of its sandbox.
+// hand gives the agent the files of its sandbox, and then the root.
 func (s *session) hand() error {
+	if err := s.agent.hand(s.handed); err != nil || !s.wire.Root {
+		return err
+	}
 	root := s.mountRoot()
 	if root == nil {
-		return s.agent.hand(s.handed)
+		return s.agent.send([]byte{0}, nil)
 	}
 	defer root.Close() // the agent's is the last to be closed, and waits for what that takes
-	err := s.agent.hand(append(s.handed, root))
+	err := s.agent.send([]byte{0}, []*os.File{root})
 	if err == nil {
 		s.lookAhead(int(root.Fd()))
 	}
@@ -339,11 +345,9 @@ func (s *session) hand() error {
 
 // mountRoot makes the overlay of a container, while the agent is still busy with its
 // start. Where that fails it is nil, and the agent tries for itself, and tells what
-// is wrong. That is so for ordinary users, who may change no mounts but their
-// agents', and before Linux 6.7. Where the upper directory is kept, the agent needs
-// the directories themselves.
+// is wrong. That is so before Linux 6.7.
 func (s *session) mountRoot() (root *os.File) {
-	if s.wire.Build || s.wire.State || s.wire.Rootless || s.spec.weak != 0 || time.Since(s.agent.started) > starting {
+	if time.Since(s.agent.started) > starting {
 		return nil
 	}
 	onOwnThread(func() {

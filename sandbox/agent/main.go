@@ -46,8 +46,7 @@ func main() {
 	a := &agent{goAhead: make(chan struct{}, 1)}
 	a.trace("start agent")
 	oerr := a.carryOut(a.furnish())
-	files := receive()
-	if files == 0 {
+	if !receive() {
 		return
 	}
 	var err error
@@ -65,10 +64,14 @@ func main() {
 	}
 	unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) // programs', not this program's other threads'
 	ignoreSignals()
-	go a.listen()
 	a.trace("receive specification")
+	a.merged, a.upper = -1, -1
+	if a.Root {
+		a.merged = receiveRoot()
+		a.trace("receive root")
+	}
+	go a.listen()
 	if oerr == nil {
-		a.takeRoot(files)
 		oerr = a.carryOut(a.setup())
 	}
 	if oerr != nil {

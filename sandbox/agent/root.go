@@ -9,18 +9,6 @@ import (
 	"raptor-make/sandbox/internal/wire"
 )
 
-// takeRoot takes the overlay that raptor has made, if there is one.
-func (a *agent) takeRoot(files int) {
-	next := wire.SourceFD
-	for _, action := range a.Actions {
-		next += len(action.Sources)
-	}
-	a.merged, a.upper = -1, -1
-	if wire.FileOf(files-1) == next {
-		a.merged = next
-	}
-}
-
 // openRoot opens the directories that the root is made of.
 func (a *agent) openRoot() (err error) {
 	attr := unix.MOUNT_ATTR_NODEV

@@ -21,10 +21,6 @@ const (
 	SourceFD  = 7 // the first of the COPY sources, in order
 )
 
-// After the sources may come one more: the overlay that is to be the root, as a
-// mount that is in nobody's tree. Raptor makes it while the agent starts, where it
-// may; otherwise the agent does.
-
 // An agent is started with the control socket and its own program alone, and
 // /dev/null in the other places: one can be started before anybody knows for
 // which sandbox. The first messages on the socket bring the other files, in the
@@ -35,15 +31,6 @@ const FilesMost = 128
 // Total encodes a number of files.
 func Total(n int) []byte { return binary.LittleEndian.AppendUint32(nil, uint32(n)) }
 
-// FileOf is the descriptor that a file has in the agent, by its number in the order
-// of arrival.
-func FileOf(number int) int {
-	if number >= ControlFD {
-		number += SourceFD - ControlFD
-	}
-	return number
-}
-
 // DecodeTotal decodes a number of files; it is 0 if that is none.
 func DecodeTotal(message []byte) int {
 	if len(message) != 4 {
@@ -52,6 +39,10 @@ func DecodeTotal(message []byte) int {
 	return int(binary.LittleEndian.Uint32(message))
 }
 
+// Where the Spec says so, the next message is a zero byte with the overlay that is to
+// be the root, as a mount that is in nobody's tree. Raptor makes it while the agent
+// starts; without one in the message, the agent does.
+//
 // What then goes through the control socket, one byte a message. To the agent: a
 // signal for the program that runs, or GoAhead, which it waits for where the Spec
 // says so, and after it sent the master of a terminal that it made. The socket's
@@ -94,6 +85,7 @@ type Spec struct {
 	Hostname string
 	Build    bool
 	State    bool // the upper directory is kept
+	Root     bool // it follows: see above
 	Trace    bool // report each stage of the set-up
 	Wait     bool // for GoAhead, before the first action
 	Loopback bool // bring lo up in a network namespace of its own
@@ -267,6 +259,7 @@ func (s *Spec) Encode() []byte {
 	e.str(s.Hostname)
 	e.bool(s.Build)
 	e.bool(s.State)
+	e.bool(s.Root)
 	e.bool(s.Trace)
 	e.bool(s.Wait)
 	e.bool(s.Loopback)
@@ -320,6 +313,7 @@ func Decode(buf []byte) (*Spec, error) {
 	s.Hostname = d.str()
 	s.Build = d.bool()
 	s.State = d.bool()
+	s.Root = d.bool()
 	s.Trace = d.bool()
 	s.Wait = d.bool()
 	s.Loopback = d.bool()

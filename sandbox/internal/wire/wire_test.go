@@ -8,7 +8,7 @@ import (
 func example() *Spec {
 	return &Spec{
 		Layers: []string{"/a", "/b:c"}, Upper: "/u", Work: "/w", Hostname: "h", Build: true, State: true, Trace: true, Wait: true, Loopback: true,
-		Terminal: true, KVM: true, Rootless: true, NoNewPrivs: true, ResolvConf: []byte{}, Keep: 1 << 40, Filter: []byte{1, 2, 3},
+		Root: true, Terminal: true, KVM: true, Rootless: true, NoNewPrivs: true, ResolvConf: []byte{}, Keep: 1 << 40, Filter: []byte{1, 2, 3},
 		Mounts: []Mount{{Dest: "/d", ReadOnly: true, Source: "/s", Index: []byte("{}")}, {Dest: "/e", Overlay: []string{"/x", "/y"}, Index: []byte{}},
 			{Dest: "/f", Dirs: []Dir{{"n", "/s"}}, Index: []byte{}}},
 		Actions: []Action{
