@@ -45,6 +45,12 @@ func main() {
 	unix.Umask(0o022)
 	a := &agent{goAhead: make(chan struct{}, 1)}
 	a.trace("start agent")
+	if !a.without(wire.Undumpable) {
+		// Programs must not trace us or open our descriptors.
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	}
+	unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) // programs', not this program's other threads'
+	ignoreSignals()
 	oerr := a.carryOut(a.furnish())
 	if !receive() {
 		return
@@ -58,12 +64,6 @@ func main() {
 		// Nothing that is ours survives an exec: not the events, not the sources.
 		unix.CloseRange(wire.EventFD, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	}
-	if !a.without(wire.Undumpable) {
-		// Programs must not trace us or open our descriptors.
-		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	}
-	unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) // programs', not this program's other threads'
-	ignoreSignals()
 	a.trace("receive specification")
 	a.merged, a.upper = -1, -1
 	if a.Root {
