@@ -278,9 +278,13 @@ func owners(t *testing.T, dir string) (list []string) {
 func TestCopyDoesNotMindRenames(t *testing.T) {
 	base := lower(t)
 	os.Symlink("../tmp/../tmp/../tmp/../tmp", filepath.Join(base, "old/up"))
-	stop, dir := make(chan struct{}), t.TempDir()
-	defer close(stop)
+	stop, stopped, dir := make(chan struct{}), make(chan struct{}), t.TempDir()
+	defer func() {
+		close(stop)
+		<-stopped // the directory is removed after this test
+	}()
 	go func() {
+		defer close(stopped)
 		a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 		os.Mkdir(a, 0o755)
 		for {
