@@ -47,9 +47,7 @@ func (a *agent) furnish() []operation {
 
 // setup makes the rest.
 func (a *agent) setup() []operation {
-	ops := []operation{
-		{"open", "staging area", a.openStaging},
-	}
+	ops := []operation{{"open", "staging area", a.openStaging}}
 	if a.merged < 0 {
 		ops = append(ops, operation{"open layers", a.Upper, a.openRoot})
 	}
@@ -159,7 +157,7 @@ func (a *agent) moveIn(path string) func() error {
 		if err != nil {
 			return err
 		}
-		return unix.MoveMount(a.staging, path[1:], unix.AT_FDCWD, to, 0) // which is no link
+		return unix.MoveMount(a.staging, path[1:], unix.AT_FDCWD, to, 0) // the kernel follows no link here, and there is none
 	}
 }
 
