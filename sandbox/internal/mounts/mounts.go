@@ -37,7 +37,7 @@ func New(kind string, attr int, options ...string) (int, error) {
 // set sets one option of a file system that is being configured.
 func set(fs int, option string) error {
 	key, value, ok := strings.Cut(option, "=")
-	err := error(nil)
+	var err error
 	if ok {
 		err = unix.FsconfigSetString(fs, key, value)
 	} else {

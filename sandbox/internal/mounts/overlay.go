@@ -89,7 +89,7 @@ func (o *Overlay) Mount() (int, error) {
 
 // enter makes a layer the working directory.
 func (o *Overlay) enter(i int) error {
-	err := error(nil)
+	var err error
 	if o.Dirs != nil {
 		err = unix.Fchdir(o.Dirs[i])
 	} else {
