@@ -158,7 +158,7 @@ func TestFetcherDiesWithUs(t *testing.T) {
 	}
 	host, asked := hanging(t)
 	us := exec.Command(os.Args[0], "-test.run=^TestFetcherDiesWithUs$")
-	us.Env = append(os.Environ(), waitFor+"="+host)
+	us.Env = append(os.Environ(), waitFor+"="+host, "TMPDIR="+t.TempDir()) // it does not get to removing its own
 	out, err := us.StdoutPipe()
 	if err == nil {
 		err = us.Start()
